@@ -1,0 +1,57 @@
+"""The console: `thaw run` for the chain, `thaw JOB` for one job."""
+
+import sys
+from collections.abc import Sequence
+
+from jobs.launch import CHAIN, job_named
+from jobs.launch import main as run_job
+
+_ABOUT = {
+    "generate_demo": "make the seeded demo data",
+    "check_quality": "raw logs and content to clean tables; bad rows to a counted quarantine",
+    "compute_preferences": "preference statistics as of the latest snapshot, for serving",
+    "build_examples": "labels, splits and the point-in-time join",
+    "audit_leakage": "prove that no future leaked into the examples",
+    "write_records": "global shuffle into TFRecord shards",
+    "train_dropoutnet": "train the towers, tracked by MLflow, registered as challenger",
+    "evaluate_model": "rank the catalogue as it was at each test moment, beside baselines",
+    "promote_model": "challenger to champion, where the gate allows",
+    "recommend": "embeddings and top-K for every user, new ones included",
+}
+
+
+def usage() -> str:
+    """The help page."""
+    jobs = "\n".join(f"  {name:<20} {_ABOUT[name]}" for name in CHAIN)
+    return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
+
+usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
+       thaw JOB [the same arguments]
+
+  run                  all the jobs in order; a stage whose inputs have not changed is not run again
+{jobs}
+
+`thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.
+Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 1 a fault of ours.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch to a job."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name == "run":
+        from jobs.run import main as run_chain
+
+        return run_chain(rest)
+    if name not in CHAIN:
+        sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {', '.join(CHAIN)}\n")
+        return 2
+    return run_job(job_named(name), rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""What every job shares: arguments, parents, resuming, publishing, exit codes. No arithmetic."""
+
+import argparse
+import datetime as dt
+import hashlib
+import importlib
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Config, load_config
+from pipelines.errors import InputError, ThawError, WorkspaceError
+from pipelines.storage import Dataset, Workspace
+from schemas.manifest import Manifest, TableEntry, digest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = ROOT / "conf" / "demo.yaml"
+
+CHAIN = (
+    "generate_demo",
+    "check_quality",
+    "compute_preferences",
+    "build_examples",
+    "audit_leakage",
+    "write_records",
+    "train_dropoutnet",
+    "evaluate_model",
+    "promote_model",
+    "recommend",
+)
+"""Every job, in the order data meets them. `thaw run` runs them all."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a job's `run` returns: the content of the manifest to be published."""
+
+    tables: Mapping[str, TableEntry]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    as_of: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a job's `run` gets."""
+
+    config: Config
+    workspace: Workspace
+    data: str | None
+    """Folder of the raw data, where the job reads it."""
+    parents: Mapping[str, Dataset]
+    staging: str
+    """Empty folder that becomes the published dataset."""
+
+    def say(self, line: str) -> None:
+        """One line for the person who watches."""
+        say(line)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: what it reads, what it publishes, what its result depends on, and its function."""
+
+    name: str
+    dataset: str
+    """The dataset that it publishes."""
+    parents: tuple[str, ...]
+    """Datasets that it reads."""
+    sections: tuple[str, ...]
+    """Configuration sections that its result depends on."""
+    run: Callable[[Context], Draft]
+    reads_data: bool = False
+    """True: it reads raw data, and `fingerprint` says which content."""
+    fingerprint: Callable[[Config, str], str] | None = None
+    """(config, data folder) -> digest of the raw files."""
+    always: bool = False
+    """True: not resumed, because it acts on something outside the workspace."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job."""
+
+    dataset: Dataset
+    reused: bool
+    seconds: float
+
+
+def job_named(name: str) -> Job:
+    """The job of `jobs/<name>.py`. Imports that file, and its engine with it, only now."""
+    job: Job = importlib.import_module(f"jobs.{name}").JOB
+    return job
+
+
+def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *, force: bool = False) -> Outcome:
+    """Run a job, or find that the same inputs were already run, and publish.
+
+    The resume key is the digest of the job, the configuration sections that matter, the parents' content, the raw
+    files and the code.
+    """
+    started = time.monotonic()
+    parents = {name: _parent(workspace, job, name) for name in job.parents}
+    if job.reads_data:
+        demo = workspace.current("demo_data") if data is None and config.demo else None
+        folder = demo.path if demo else data
+        if folder is None:
+            raise InputError(f"{job.name} reads raw data; say where it is with --data FOLDER")
+        data = folder
+    relevant = {section: config.model_dump(mode="json")[section] for section in job.sections}
+    raw = job.fingerprint(config, data) if job.fingerprint and data else ""
+    key = digest(
+        [
+            job.name,
+            config.seed,
+            relevant,
+            {n: p.manifest.content_digest for n, p in parents.items()},
+            raw,
+            code_version(),
+        ]
+    )
+    found = None if force or job.always else workspace.find(job.dataset, key)
+    if found:
+        workspace.point(found.manifest)
+        return Outcome(found, True, time.monotonic() - started)
+    staging = workspace.stage(job.dataset, key)
+    draft = job.run(Context(config, workspace, data, parents, staging))
+    seconds = round(time.monotonic() - started, 3)
+    manifest = Manifest(
+        dataset=job.dataset,
+        tables=dict(draft.tables),
+        facts=dict(draft.facts),
+        seed=config.seed,
+        as_of=dict(draft.as_of),
+        parents={name: parent.manifest.content_digest for name, parent in parents.items()},
+        key=key,
+        config=relevant,
+        code_version=code_version(),
+        made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        notes=dict(draft.notes),
+    )
+    return Outcome(workspace.publish(manifest), False, seconds)
+
+
+def _parent(workspace: Workspace, job: Job, name: str) -> Dataset:
+    parent = workspace.current(name)
+    if parent is None:
+        maker = next((other for other in CHAIN if job_dataset(other) == name), name)
+        raise WorkspaceError(f"{job.name} needs the dataset `{name}`, which is not there; run `thaw {maker}` first")
+    return parent
+
+
+def job_dataset(name: str) -> str:
+    """The dataset that a job of the chain publishes, without importing the job."""
+    return {
+        "generate_demo": "demo_data",
+        "check_quality": "clean",
+        "compute_preferences": "preferences",
+        "build_examples": "examples",
+        "audit_leakage": "audit",
+        "write_records": "records",
+        "train_dropoutnet": "model",
+        "evaluate_model": "evaluation",
+        "promote_model": "promotion",
+        "recommend": "recommendations",
+    }[name]
+
+
+@cache
+def code_version() -> str:
+    """Digest (16 hex) of Thaw's own sources: a stage made by other code is not resumed."""
+    hasher = hashlib.sha256()
+    for package in ("schemas", "pipelines", "jobs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            hasher.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:16]
+
+
+def say(line: str) -> None:
+    """A line on standard error, at once."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every job takes."""
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="YAML configuration; may be repeated, later files override earlier ones (default: the generated demo)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        default=os.environ.get("THAW_DATA"),
+        help="folder of the raw data that the configuration's paths are relative to (default: $THAW_DATA)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", default="out", help="output folder, empty or made by Thaw (default: out)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one configuration value, such as training.epochs=3; may be repeated",
+    )
+    parser.add_argument("--force", action="store_true", help="run even where nothing has changed since the last run")
+
+
+def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None]:
+    """Arguments to configuration, workspace and data folder."""
+    config = load_config(arguments.config or [DEFAULT_CONFIG], arguments.set)
+    # The demo brings its own data: only a folder named on purpose replaces it.
+    data = arguments.data if not config.demo or arguments.data != os.environ.get("THAW_DATA") else None
+    if data is not None and "://" not in data and not Path(data).is_dir():
+        raise InputError(f"--data must be a folder, {data!r} is not; check the path")
+    return config, Workspace.open(arguments.out), data
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run and translate errors: a user's mistake is one message and its exit code, a fault of ours a traceback and 1."""
+    logging.getLogger("py4j").setLevel(logging.ERROR)
+    try:
+        return action()
+    except ThawError as error:
+        say(f"thaw: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("thaw: interrupted; nothing half-done was published, the same command resumes")
+        return 130
+    except Exception:
+        traceback.print_exc()
+        say("thaw: this is a fault of ours, not of your data; please report it with the lines above")
+        return 1
+
+
+def main(job: Job, argv: Sequence[str] | None = None) -> int:
+    """Entry point of one job file: `spark-submit jobs/JOB.py --config …` and `thaw JOB --config …`."""
+    parser = argparse.ArgumentParser(prog=f"thaw {job.name}", description=sys.modules[job.run.__module__].__doc__)
+    add_arguments(parser)
+
+    def action() -> int:
+        arguments = parser.parse_args(argv)
+        config, workspace, data = settle(arguments)
+        outcome = execute(job, config, workspace, data, force=arguments.force)
+        say(outcome_line(job.name, outcome))
+        return 0
+
+    return guarded(action)
+
+
+def outcome_line(name: str, outcome: Outcome) -> str:
+    """One line a stage: what was made, how large, how long."""
+    tables = outcome.dataset.manifest.tables
+    rows = ", ".join(f"{table} {entry.rows:,}" for table, entry in tables.items() if entry.format != "file")
+    state = "unchanged" if outcome.reused else f"{outcome.seconds:.1f} s"
+    return f"{name:<20} {state:>10}  {outcome.dataset.manifest.content_digest[:12]}  {rows}"

@@ -1,0 +1,1 @@
+"""The work: one sub-package per stage, in the order data meets them."""

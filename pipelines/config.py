@@ -1,0 +1,516 @@
+"""The configuration: YAML in, frozen options out. Every default is explained where it is declared.
+
+Unknown keys are refused with the nearest valid key. What a section means to a stage is left to the stage.
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import ConfigError
+from schemas.content import ContentKind
+from schemas.preferences import LIFETIME
+
+US_PER_UNIT = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+def parse_duration(text: str | int) -> int:
+    """A duration such as `7d`, `90m`, `0s` in microseconds.
+
+    >>> parse_duration("2h")
+    7200000000
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*(us|ms|s|m|h|d)\s*", str(text))
+    if not match:
+        raise ValueError(f"a duration must be a whole number and a unit (us, ms, s, m, h, d), such as 7d; got {text!r}")
+    return int(match[1]) * US_PER_UNIT[match[2]]
+
+
+def _duration(value: object) -> object:
+    parse_duration(str(value))
+    return value
+
+
+def _window(value: object) -> object:
+    if value != LIFETIME and parse_duration(str(value)) == 0:
+        raise ValueError(f"a window must be longer than zero or `{LIFETIME}`, got {value!r}")
+    return value
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
+"""Text such as `7d`; `parse_duration` gives microseconds."""
+Window = Annotated[str, BeforeValidator(_window)]
+"""A duration, or `lifetime`."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Options(BaseModel):
+    """Base of all sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DemoOptions(Options):
+    """The generated demo data. Present in a configuration: `thaw run` without --data generates it."""
+
+    users: int = Field(2_000, ge=2)
+    items: int = Field(3_000, ge=10)
+    days: int = Field(60, ge=8)
+    impressions: int = Field(300_000, ge=100)
+    start: str = "2025-01-01"
+    """First day, UTC."""
+    new_user_share: Share = 0.5
+    """Share of users who arrive during the period; the rest are there on the first day. Items likewise."""
+    new_item_share: Share = 0.7
+    duplicates: int = 500
+    """Exact numbers of rows planted to be found: copies of events, …"""
+    malformed: int = 300
+    """… rows that cannot be parsed or break the contract, …"""
+    late: int = 5_000
+    """… events that become available hours to days after they happened."""
+
+
+class TimeColumn(Options):
+    """How a source writes a point in time."""
+
+    column: str
+    unit: Literal["s", "ms", "us", "ns", "iso", "format"] = "iso"
+    """Epoch unit; `iso`: ISO 8601 text (or a native timestamp column); `format`: the pattern below."""
+    format: str | None = None
+    """Spark datetime pattern, such as `yyyy-MM-dd HH:mm:ss`, with `unit: format`."""
+    zone: str | None = None
+    """Zone of times written without one. Zone-less text without `zone` is refused: guessing would move events."""
+
+
+class SourceFile(Options):
+    """Where a table is and how its files are written."""
+
+    path: str
+    """File, folder or glob, relative to --data. Compressed files are read by their ending."""
+    format: Literal["csv", "parquet", "jsonl"] = "csv"
+    separator: str = ","
+    header: bool = True
+    names: tuple[str, ...] | None = None
+    """Column names of a CSV without header."""
+    encoding: str = "UTF-8"
+
+
+class InteractionSource(SourceFile):
+    """A log of events. Each `*_column` names a column of the file."""
+
+    user_id: str
+    item_id: str
+    event_time: TimeColumn
+    available_time: TimeColumn | None = None
+    """When the row could first be seen. Absent: event_time + availability_lag."""
+    availability_lag: Duration = "0s"
+    action: str | None = None
+    """Column of the action; absent: every row is `action_value`."""
+    action_value: str = "event"
+    weight: str | None = None
+    """Column of the weight (stars, amount); absent: 1.0."""
+
+
+class ContentColumn(Options):
+    """One content column: where its value comes from and what kind it is."""
+
+    kind: ContentKind
+    column: str | None = None
+    """Source column; absent: the same name."""
+    separator: str | None = None
+    """Splits text into categories or a vector's numbers; absent: the file has lists (Parquet, JSON)."""
+    pattern: str | None = None
+    """Regular expression; its first group is the value (a year out of a title, say)."""
+    drop: tuple[str, ...] = ()
+    """Values that mean missing, such as `(no genres listed)`."""
+
+
+class ContentSource(SourceFile):
+    """A table of what is known of users or items."""
+
+    id: str
+    """Column of the user or item id."""
+    valid_from: TimeColumn | None = None
+    """A row applies from here on; absent: always has."""
+    created_at: TimeColumn | None = None
+    """When the user or item came into being; absent: its first availability in the log or, if valid_from is given, the earlier of the two."""
+    title: str | None = None
+    columns: dict[str, ContentColumn] = {}
+    accumulate: bool = False
+    """True: each row adds its categories to what is known so far (tags given over time) instead of replacing it."""
+
+
+class SourceOptions(Options):
+    """Raw data, by configuration: where it is and how its columns map."""
+
+    interactions: tuple[InteractionSource, ...] = ()
+    items: tuple[ContentSource, ...] = ()
+    users: tuple[ContentSource, ...] = ()
+    truth: dict[Literal["users", "items"], str] = {}
+    """Generated data only: Parquet files (id, vector) whose inner product is the true score."""
+
+
+class QualityOptions(Options):
+    """The gate at the entrance."""
+
+    event_key: tuple[Literal["user_id", "item_id", "event_time", "action", "weight"], ...] = (
+        "user_id", "item_id", "event_time", "action",
+    )  # fmt: skip
+    """Rows equal in these are copies of one event: the one available first stays, the others are duplicates."""
+    actions: tuple[str, ...] | None = None
+    """Allowed actions; absent: any non-empty text."""
+    weight_range: tuple[float, float] | None = None
+    """Smallest and largest weight; absent: any finite number."""
+    earliest: str = "1990-01-01"
+    """Events before this (UTC date) are taken for a wrong unit or a clock at zero."""
+    latest: str = "2100-01-01"
+    max_quarantine_share: Share = 0.05
+    """A source with a larger share of quarantined rows stops the run (exit code 3)."""
+
+
+class LabelOptions(Options):
+    """Which events become examples, and with what label."""
+
+    rule: Literal["impressions", "threshold", "sampled"]
+    """impressions: one example per impression, 1 when a positive action follows within label_window;
+    threshold: one per positive action event, 1 when weight >= threshold;
+    sampled: every positive action is a 1, and negatives are drawn from the items that existed then."""
+    positive_actions: tuple[str, ...]
+    impression_action: str = "impression"
+    threshold: float = 4.0
+    label_window: Duration = "0s"
+    """How long after t a positive action still counts for the impression at t."""
+    negatives: int = Field(4, ge=0, le=100)
+    """Negatives drawn per positive, by the `sampled` rule."""
+    max_examples: int | None = Field(None, ge=1)
+    """Keep a seeded sample of this many labelled events, so that a very large log trains in bounded time."""
+
+
+class SplitOptions(Options):
+    """Train < validation < test, by global time. Either dates, or shares of the labelled events."""
+
+    validation_share: Share = 0.1
+    test_share: Share = 0.1
+    validation_start: str | None = None
+    """UTC date or ISO time; with test_start it replaces the shares."""
+    test_start: str | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> "SplitOptions":
+        if (self.validation_start is None) != (self.test_start is None):
+            raise ValueError("validation_start and test_start must be given together")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share + test_share must leave something to train on")
+        return self
+
+
+class StatisticOptions(Options):
+    """One statistic, computed for every entity and window."""
+
+    name: str
+    """Second part of the derived name: item_NAME_KIND_WINDOW."""
+    kind: Literal["count", "sum", "mean", "rate", "days_since"]
+    actions: tuple[str, ...] | None = None
+    """Events that count; absent: all. For `rate`, the numerator."""
+    of_actions: tuple[str, ...] | None = None
+    """For `rate`: the denominator's events; absent: all."""
+    min_weight: float | None = None
+    """Only events of at least this weight (a liked rating). For `rate`, the numerator only."""
+    prior_strength: float = Field(10.0, ge=0)
+    """For `rate` and `mean`: pseudo-events at the training period's overall value. (n + s·prior) / (d + s)."""
+
+
+class PreferenceOptions(Options):
+    """Statistics of past behaviour and the two clocks they obey (docs/time.md)."""
+
+    accuracy: Literal["snapshot", "exact"] = "snapshot"
+    """snapshot: what daily serving would have had. exact: up to the event, for users who serve fresh statistics."""
+    period: Duration = "1d"
+    landing_delay: Duration = "1h"
+    """The snapshot of b holds what was available by b + landing_delay."""
+    publish_delay: Duration = "2h"
+    """…and is served from b + publish_delay."""
+    windows: tuple[Window, ...] = ("1d", "7d", "30d", LIFETIME)
+    statistics: tuple[StatisticOptions, ...] = (StatisticOptions(name="event", kind="count"),)
+    entities: tuple[str, ...] = ("user", "item")
+    """user, item, or item.COLUMN for a category or multi-category of the item (`item.genres`)."""
+    recent: tuple[str, ...] = ()
+    """Item content columns (category, categories) and `item_id` whose values, over the user's latest positives,
+    make the user's bags `user_recent_COLUMN`."""
+    recent_length: int = Field(20, ge=1)
+    """How many of the latest positives a bag covers."""
+
+    @model_validator(mode="after")
+    def _delays(self) -> "PreferenceOptions":
+        if parse_duration(self.publish_delay) < parse_duration(self.landing_delay):
+            raise ValueError(
+                f"publish_delay must not be shorter than landing_delay, got {self.publish_delay} < {self.landing_delay}"
+            )
+        if parse_duration(self.period) == 0:
+            raise ValueError("period must be longer than zero")
+        return self
+
+
+class ContentOptions(Options):
+    """How content values become model inputs. Fitted on the training period alone."""
+
+    min_count: int = Field(2, ge=1)
+    """A category seen in fewer training examples is `unknown`."""
+    max_vocabulary: int = Field(20_000, ge=1)
+    max_values: int = Field(16, ge=1)
+    """Values kept of a multi-category or bag: the first so many, in the order given."""
+    text_buckets: int = Field(4_096, ge=2)
+    """Words are hashed into this many buckets."""
+    max_words: int = Field(24, ge=1)
+
+
+class AuditOptions(Options):
+    """The proof that no future leaked."""
+
+    sample: int = Field(200, ge=1)
+    """Examples recomputed by the independent plain method."""
+    cut_quantile: Share = 0.6
+    """The future changed by the metamorphic check starts at this quantile of availability."""
+    drop_share: Share = 0.5
+    """Share of the future's events that is deleted; as many are made up and added."""
+
+
+class RecordOptions(Options):
+    """TFRecord shards."""
+
+    num_shards: int = Field(8, ge=1, le=4096)
+    compression: Literal["", "GZIP"] = ""
+    max_serial_correlation: float = Field(0.05, gt=0)
+    """The shuffle check fails when |correlation of event time at lag 1| is larger (widened to 4/sqrt(n) for few rows)."""
+
+
+class ModelOptions(Options):
+    """The two towers."""
+
+    embedding_dim: int = Field(16, ge=1)
+    """Width of a category embedding."""
+    content_units: tuple[int, ...] = (64,)
+    preference_units: tuple[int, ...] = (64,)
+    tower_units: tuple[int, ...] = (128, 64)
+    """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
+    preference_dropout: Share = 0.5
+    """Probability that a side's whole preference part is replaced by the learned `missing` (DropoutNet)."""
+
+
+class LossOptions(Options):
+    """Weights of the losses that are summed, and their settings."""
+
+    pointwise: float = Field(1.0, ge=0)
+    softmax: float = Field(1.0, ge=0)
+    num_negatives: int = Field(20, ge=1)
+    """In-batch negatives per positive: distinct shifts of the batch."""
+    temperature: float = Field(1.0, gt=0)
+
+
+class TrainingOptions(Options):
+    """Fitting."""
+
+    batch_size: int = Field(1024, ge=2)
+    epochs: int = Field(10, ge=1)
+    learning_rate: float = Field(0.001, gt=0)
+    patience: int = Field(2, ge=0)
+    """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
+    losses: LossOptions = LossOptions()
+
+
+class EvaluationOptions(Options):
+    """Evaluation by the clock: an example at t ranks the items that existed at t, with the statistics served at t."""
+
+    ks: tuple[int, ...] = (10, 50, 100)
+    max_clocks: int = Field(200, ge=1)
+    """Evaluate a seeded sample of this many clocks per split. A daily clock rarely reaches it; an exact one has a
+    clock per example."""
+    filter_seen: bool = True
+    """Leave out items that the user has a known positive with."""
+    bootstrap: int = Field(200, ge=10)
+    """Resamples of users behind each interval."""
+    age_slices: bool = False
+    """Also report by the item's age and by its number of past positives."""
+    popularity: str | None = None
+    """Item statistic that ranks the popularity baseline; absent: past positives."""
+
+
+class TrackingOptions(Options):
+    """MLflow."""
+
+    uri: str | None = None
+    """Tracking URI; absent: SQLite under the output folder."""
+    experiment: str = "thaw"
+    model_name: str | None = None
+    """Registered model; absent: the configuration's name."""
+
+
+class PromotionOptions(Options):
+    """When a challenger becomes champion."""
+
+    metric: str = "ndcg@10"
+    slice: str = "all"
+    min_lift_over_popularity: float | None = None
+    """Required ratio of the metric to the popularity baseline's on the test split; absent: not required."""
+    max_loss_against_champion: float = 0.02
+    """The metric may be lower than the champion's by at most this share."""
+
+
+class RecommendOptions(Options):
+    """Batch recommendations for every known user."""
+
+    k: int = Field(20, ge=1)
+    filter_seen: bool = True
+
+
+class SparkOptions(Options):
+    """The embedded Spark session. Under spark-submit, the cluster's own settings win."""
+
+    master: str = "local[2]"
+    driver_memory: str = "2g"
+    shuffle_partitions: int = Field(8, ge=1)
+    settings: dict[str, str] = {}
+    """Any further Spark properties."""
+
+
+class StorageOptions(Options):
+    """Published Parquet."""
+
+    parquet_files: int = Field(4, ge=1)
+    """Files per table. A fixed number, so that a dataset's bytes do not depend on the parallelism that made it."""
+
+
+class Config(Options):
+    """Everything a run depends on."""
+
+    name: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    seed: int
+    demo: DemoOptions | None = None
+    source: SourceOptions = SourceOptions()
+    quality: QualityOptions = QualityOptions()
+    labels: LabelOptions
+    split: SplitOptions = SplitOptions()
+    preferences: PreferenceOptions = PreferenceOptions()
+    content: ContentOptions = ContentOptions()
+    audit: AuditOptions = AuditOptions()
+    records: RecordOptions = RecordOptions()
+    model: ModelOptions = ModelOptions()
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+    tracking: TrackingOptions = TrackingOptions()
+    promotion: PromotionOptions = PromotionOptions()
+    recommend: RecommendOptions = RecommendOptions()
+    spark: SparkOptions = SparkOptions()
+    storage: StorageOptions = StorageOptions()
+
+    def content_kinds(self, side: Literal["user", "item"]) -> dict[str, ContentKind]:
+        """Content column -> kind, over all the side's sources, in the order declared."""
+        sources = self.source.users if side == "user" else self.source.items
+        return {name: column.kind for source in sources for name, column in source.columns.items()}
+
+    @model_validator(mode="after")
+    def _references(self) -> "Config":
+        for side, sources in (("user", self.source.users), ("item", self.source.items)):
+            names = [name for source in sources for name in source.columns]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(
+                    f"a content column must come from one source; {side} columns {twice} come from several"
+                )
+        kinds = self.content_kinds("item")
+        bags = [name for name, kind in kinds.items() if kind in ("category", "categories")]
+        for entity in self.preferences.entities:
+            if entity not in ("user", "item") and entity.removeprefix("item.") not in bags:
+                valid = ["user", "item", *(f"item.{name}" for name in bags)]
+                raise ValueError(f"preferences.entities must be among {valid}, got {entity!r}")
+        for column in self.preferences.recent:
+            if column not in bags and column != "item_id":
+                raise ValueError(f"preferences.recent must be among {['item_id', *bags]}, got {column!r}")
+        return self
+
+
+def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """Read YAML files, later ones over earlier ones, then `a.b=value` overrides (values are YAML).
+
+    Raises ConfigError with rule, value and remedy.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"the configuration must be a readable file, got {str(path)!r} ({error.strerror})"
+            ) from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the configuration must be YAML, {path} is not: {error}") from None
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"the configuration must be a YAML mapping, {path} holds {type(loaded).__name__}")
+        merged = _merge(merged, loaded)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set must look like a.b=value, got {override!r}")
+        nested: Any = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        merged = _merge(merged, nested)
+    return parse_config(merged)
+
+
+def parse_config(raw: dict[str, Any]) -> Config:
+    """Validate a plain mapping. Raises ConfigError naming every broken rule."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(_explain(e["type"], e["loc"], e["msg"], e.get("input")) for e in error.errors())
+        ) from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _explain(kind: str, location: tuple[int | str, ...], message: str, value: object) -> str:
+    path = ".".join(str(part) for part in location) or "the configuration"
+    if kind == "extra_forbidden":
+        valid = _keys_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.4)
+        hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(valid)}"
+        return f"unknown configuration key `{path}`; {hint}"
+    if kind == "missing":
+        return f"`{path}` must be set; add it to the configuration"
+    text = message.removeprefix("Value error, ")
+    return f"`{path}`: {text}" if isinstance(value, dict | BaseModel) else f"`{path}`: {text} (got {value!r})"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the options at a location such as ("preferences", "statistics", 0)."""
+    current: Any = Config
+    for part in location:
+        if isinstance(current, type) and issubclass(current, Options) and part in current.model_fields:
+            current = _options_in(current.model_fields[str(part)].annotation)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, Options) else []
+
+
+def _options_in(annotation: Any) -> Any:
+    """The Options class inside `X | None`, `tuple[X, ...]` or `dict[str, X]`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation
+    for inner in typing.get_args(annotation):
+        found = _options_in(inner)
+        if isinstance(found, type) and issubclass(found, Options):
+            return found
+    return annotation

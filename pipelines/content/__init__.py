@@ -1,0 +1,1 @@
+"""Raw content values to model inputs: vocabularies, hashing, normalising. [numpy]"""

@@ -1,0 +1,61 @@
+"""The errors a user can meet, each with its exit code.
+
+ThawError                       1  a fault of ours
+├── InputError                  2  wrong configuration or input: one message, no traceback
+│   ├── ConfigError                the YAML or an option is wrong
+│   ├── SourceError                a source file is missing, unreadable, or not what the YAML says
+│   ├── WorkspaceError             the output folder is something else's, or a needed dataset is not there
+│   └── CorruptDatasetError        a published file is short, altered or missing
+└── GateError                   3  a gate refused: quality, leakage, promotion
+    ├── QualityGateError
+    ├── LeakageError
+    └── PromotionError
+
+A message gives rule, value, remedy: "`num_shards` must be positive, got 0; set records.num_shards."
+"""
+
+
+class ThawError(Exception):
+    """Base of all of Thaw's own errors."""
+
+    exit_code = 1
+
+
+class InputError(ThawError):
+    """The user's configuration or data is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """The configuration breaks a rule."""
+
+
+class SourceError(InputError):
+    """A source cannot be read as configured."""
+
+
+class WorkspaceError(InputError):
+    """The output folder cannot be used as asked."""
+
+
+class CorruptDatasetError(InputError):
+    """A published dataset is not what its manifest says."""
+
+
+class GateError(ThawError):
+    """A gate refused to let data or a model pass."""
+
+    exit_code = 3
+
+
+class QualityGateError(GateError):
+    """Too many rows broke the contract, or an expectation on the whole table failed."""
+
+
+class LeakageError(GateError):
+    """The audit found the future in the features."""
+
+
+class PromotionError(GateError):
+    """The challenger may not become champion."""

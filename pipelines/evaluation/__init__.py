@@ -1,0 +1,1 @@
+"""Ranking and classification metrics, slices, intervals, baselines and the report. [numpy]"""

@@ -1,0 +1,1 @@
+"""Labels, splits, the point-in-time join, and the leakage audit. [spark]"""

@@ -1,0 +1,44 @@
+"""Which features a configuration asks for: names and order, derived once and used by every stage."""
+
+from pipelines.config import Config, PreferenceOptions
+from schemas.examples import FeatureSet, SideFeatures
+from schemas.preferences import LIFETIME, statistic_name
+
+
+def statistic_names(entity: str, options: PreferenceOptions) -> tuple[str, ...]:
+    """Derived names of an entity's statistics; `item.genres` becomes `item_genres`.
+
+    `days_since` has no window of its own: it looks back over the lifetime.
+    """
+    prefix = entity.replace(".", "_")
+    return tuple(
+        statistic_name(prefix, statistic.name, statistic.kind, window)
+        for statistic in options.statistics
+        for window in ((LIFETIME,) if statistic.kind == "days_since" else options.windows)
+    )
+
+
+def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
+    """Names of the user's bags: `user_recent_genres`, `user_recent_item_id`."""
+    return tuple(f"user_recent_{column}" for column in options.recent)
+
+
+def feature_set(config: Config) -> FeatureSet:
+    """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side."""
+    options = config.preferences
+    item_statistics = [
+        name for entity in options.entities if entity != "user" for name in statistic_names(entity, options)
+    ]
+    return FeatureSet(
+        user=SideFeatures(
+            "user",
+            {f"user_{name}": kind for name, kind in config.content_kinds("user").items()},
+            statistic_names("user", options) if "user" in options.entities else (),
+            bag_names(options),
+        ),
+        item=SideFeatures(
+            "item",
+            {f"item_{name}": kind for name, kind in config.content_kinds("item").items()},
+            tuple(item_statistics),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Layers only. [keras.ops]"""

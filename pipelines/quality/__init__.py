@@ -1,0 +1,1 @@
+"""The quality gate: sources in, clean tables and a counted quarantine out. [spark]"""

@@ -1,0 +1,1 @@
+"""Global order, tf.Example wire encoding, framing, writing and reading of TFRecords."""

@@ -1,0 +1,108 @@
+"""The Spark session, and published Parquet from Spark frames. What a frame holds is left to others."""
+
+import os
+import posixpath
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import fsspec
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.config import SparkOptions
+from pipelines.errors import ConfigError
+from pipelines.storage import Dataset, describe_shard
+from schemas.columns import Table
+from schemas.manifest import TableEntry, column_entries
+from schemas.to_spark import select_contract, spark_schema
+
+MIN_JAVA = 17
+
+
+def check_java() -> None:
+    """Raises ConfigError where no Java that Spark 4 can use is found."""
+    home = os.environ.get("JAVA_HOME")
+    java = posixpath.join(home, "bin", "java") if home else shutil.which("java")
+    if not java or not shutil.which(java):
+        raise ConfigError(f"Spark needs Java {MIN_JAVA} or newer, found none; install a JDK or set JAVA_HOME")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = said.partition('"')[2].partition('"')[0]
+    major = version.split(".")[0].split("-")[0]
+    if major.isdigit() and int(major) < MIN_JAVA:
+        raise ConfigError(
+            f"Spark needs Java {MIN_JAVA} or newer, found {version}; install a newer JDK or set JAVA_HOME"
+        )
+
+
+def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
+    """The running session, or a new one.
+
+    Under spark-submit the cluster's settings win: only what correctness needs (UTC, our Python) is set here.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    submitted = "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName(app)
+    if not submitted:
+        check_java()
+        builder = (
+            builder.master(options.master)
+            .config("spark.driver.memory", options.driver_memory)
+            .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.driver.host", "127.0.0.1")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.log.level", "ERROR")
+            .config("spark.sql.shuffle.partitions", str(options.shuffle_partitions))
+        )
+    builder = (
+        builder.config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.ansi.enabled", "true")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        .config("spark.sql.parquet.compression.codec", "zstd")
+    )
+    for key, value in options.settings.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def read_table(spark: SparkSession, dataset: Dataset, name: str, table: Table) -> DataFrame:
+    """A published Parquet table as a frame with the contract's columns."""
+    paths = dataset.table_paths(name)
+    if not paths:
+        return spark.createDataFrame([], spark_schema(table))
+    return select_contract(spark.read.parquet(*paths), table)
+
+
+def write_table(
+    frame: DataFrame, path: str, name: str, table: Table, *, files: int, by: Sequence[str], order: Sequence[str]
+) -> TableEntry:
+    """Write `frame` as `files` Parquet files under `path/name`, and describe them.
+
+    Rows go to files by the hash of `by` and are sorted by `order` within; where `order` is total, the bytes are a
+    function of the rows alone, whatever the order and the number of partitions they came in.
+    """
+    folder = posixpath.join(path, name)
+    chosen = select_contract(frame, table)
+    chosen.repartition(files, *by).sortWithinPartitions(*order).write.mode("overwrite").parquet(folder)
+    fs, _ = fsspec.core.url_to_fs(folder)
+    shards = []
+    for entry in sorted(fs.ls(folder, detail=False)):
+        base = posixpath.basename(entry)
+        if not base.startswith("part-"):
+            fs.rm(entry)
+            continue
+        number = base.split("-")[1]
+        final = posixpath.join(name, f"part-{number}.parquet")
+        fs.mv(entry, posixpath.join(path, final))
+        with fs.open(posixpath.join(path, final), "rb") as file:
+            rows = pq.read_metadata(file).num_rows
+        if rows:
+            shards.append(describe_shard(path, final, rows))
+        else:
+            fs.rm(posixpath.join(path, final))
+    for crc in fs.glob(posixpath.join(folder, ".*.crc")):
+        fs.rm(crc)
+    return TableEntry(format="parquet", columns=column_entries(table), shards=tuple(shards))

@@ -1,0 +1,242 @@
+"""Versioned paths and write-then-publish.
+
+A dataset lives in `OUT/<dataset>/<first 16 of its key>/`; its manifest is written last, and without one it does
+not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths go through fsspec.
+"""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import CorruptDatasetError, WorkspaceError
+from schemas.columns import Table
+from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
+
+MANIFEST = "manifest.json"
+MARKER = ".thaw"
+_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset: where it is and what its manifest says."""
+
+    path: str
+    manifest: Manifest
+
+    def table_paths(self, table: str) -> list[str]:
+        """Full paths of a table's shards, in order. Raises CorruptDatasetError where the table is unknown."""
+        return [posixpath.join(self.path, shard.path) for shard in self._entry(table).shards]
+
+    def read_table(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet table as Arrow, shards in order: for stages without Spark."""
+        entry = self._entry(table)
+        names = columns or [column.name for column in entry.columns]
+        fs, _ = fsspec.core.url_to_fs(self.path)
+        pieces = []
+        for path in self.table_paths(table):
+            with fs.open(path, "rb") as file:
+                pieces.append(pq.read_table(file, columns=names))
+        if pieces:
+            return pa.concat_tables(pieces)
+        return pa.table({c.name: pa.array([], ARROW_TYPES[c.type]) for c in entry.columns if c.name in names})
+
+    def read_text(self, table: str) -> str:
+        """The content of a `file` table, UTF-8."""
+        fs, _ = fsspec.core.url_to_fs(self.path)
+        return "".join(fs.cat_file(path).decode() for path in self.table_paths(table))
+
+    def read_json(self, table: str) -> Any:
+        """The content of a `file` table that holds JSON."""
+        return json.loads(self.read_text(table))
+
+    def verify(self) -> None:
+        """Check size and SHA-256 of every shard. Raises CorruptDatasetError naming the first bad file."""
+        fs, _ = fsspec.core.url_to_fs(self.path)
+        for entry in self.manifest.tables.values():
+            for shard in entry.shards:
+                path = posixpath.join(self.path, shard.path)
+                if not fs.exists(path):
+                    raise CorruptDatasetError(f"{path} is missing; rebuild {self.manifest.dataset}")
+                if (size := fs.size(path)) != shard.bytes:
+                    raise CorruptDatasetError(
+                        f"{path} must have {shard.bytes} bytes, got {size}; rebuild {self.manifest.dataset}"
+                    )
+                if sha256_of(fs, path) != shard.sha256:
+                    raise CorruptDatasetError(
+                        f"{path} was altered since it was published; rebuild {self.manifest.dataset}"
+                    )
+
+    def _entry(self, table: str) -> TableEntry:
+        try:
+            return self.manifest.tables[table]
+        except KeyError:
+            known = sorted(self.manifest.tables)
+            raise CorruptDatasetError(f"{self.manifest.dataset} has no table {table!r}, it has {known}") from None
+
+
+ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "float32": pa.float32(),
+    "bool": pa.bool_(),
+    "list<string>": pa.list_(pa.string()),
+    "list<int64>": pa.list_(pa.int64()),
+    "list<float32>": pa.list_(pa.float32()),
+}
+"""Column type -> Arrow type."""
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The table's Arrow schema."""
+    return pa.schema([pa.field(c.name, ARROW_TYPES[c.type]) for c in table])
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The output folder of a configuration: every dataset it made, by version."""
+
+    root: str
+
+    @classmethod
+    def open(cls, root: str) -> "Workspace":
+        """Open or create. Raises WorkspaceError where the folder holds something that Thaw did not make."""
+        root = root.rstrip("/")
+        if "://" not in root:
+            root = str(Path(root).absolute())
+        fs, path = fsspec.core.url_to_fs(root)
+        if fs.isfile(path):
+            raise WorkspaceError(f"--out must be a folder, {root} is a file; choose another")
+        marker = posixpath.join(path, MARKER)
+        if not fs.exists(marker):
+            if fs.exists(path) and fs.ls(path):
+                raise WorkspaceError(
+                    f"--out must be empty or made by Thaw, {root} holds something else; choose another folder"
+                )
+            fs.makedirs(path, exist_ok=True)
+            fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
+        return cls(root)
+
+    def find(self, dataset: str, key: str) -> Dataset | None:
+        """The published version with this resume key, if there is one."""
+        path = self.version_path(dataset, key)
+        fs, _ = fsspec.core.url_to_fs(self.root)
+        if not fs.exists(posixpath.join(path, MANIFEST)):
+            return None
+        found = open_dataset(path)
+        return found if found.manifest.key == key else None
+
+    def current(self, dataset: str) -> Dataset | None:
+        """The version that later jobs read, if one is published."""
+        fs, _ = fsspec.core.url_to_fs(self.root)
+        pointer = posixpath.join(self.root, dataset, "CURRENT")
+        if not fs.exists(pointer):
+            return None
+        return open_dataset(posixpath.join(self.root, dataset, fs.cat_file(pointer).decode().strip()))
+
+    def version_path(self, dataset: str, key: str) -> str:
+        """Where the version with this resume key lives."""
+        return posixpath.join(self.root, dataset, key[:16])
+
+    def stage(self, dataset: str, key: str) -> str:
+        """An empty folder for a version in the making. What an interrupted run left there is removed."""
+        path = self.version_path(dataset, key)
+        fs, _ = fsspec.core.url_to_fs(path)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+        fs.makedirs(path, exist_ok=True)
+        return path
+
+    def publish(self, manifest: Manifest) -> Dataset:
+        """Write the manifest, last of all, and make this version current."""
+        path = self.version_path(manifest.dataset, manifest.key)
+        fs, _ = fsspec.core.url_to_fs(path)
+        _write_whole(fs, posixpath.join(path, MANIFEST), manifest.to_json())
+        self.point(manifest)
+        return Dataset(path, manifest)
+
+    def point(self, manifest: Manifest) -> None:
+        """Make a published version the current one."""
+        fs, _ = fsspec.core.url_to_fs(self.root)
+        _write_whole(fs, posixpath.join(self.root, manifest.dataset, "CURRENT"), manifest.key[:16])
+
+
+def open_dataset(path: str) -> Dataset:
+    """Read a manifest. Raises CorruptDatasetError where it is missing or does not match its digest."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    try:
+        text = fs.cat_file(posixpath.join(path, MANIFEST)).decode()
+    except FileNotFoundError:
+        raise CorruptDatasetError(f"{path} has no {MANIFEST}: it was never published; run its job again") from None
+    try:
+        return Dataset(path, Manifest.from_json(text))
+    except ValueError as error:
+        raise CorruptDatasetError(f"{path}: {error}") from None
+
+
+def file_table(path: str, name: str, rows: int = 0) -> TableEntry:
+    """The entry of one plain file `name` under a staged dataset `path`."""
+    return TableEntry(format="file", shards=(describe_shard(path, name, rows),))
+
+
+def write_json(path: str, name: str, value: Any) -> TableEntry:
+    """Write a JSON file under a staged dataset and describe it."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    fs.pipe_file(posixpath.join(path, name), text.encode())
+    return file_table(path, name)
+
+
+def write_arrow(path: str, name: str, table: pa.Table, contract: Table) -> TableEntry:
+    """Write one Parquet file `name/part-00000.parquet` under a staged dataset: for stages without Spark."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    fs.makedirs(posixpath.join(path, name), exist_ok=True)
+    file = posixpath.join(name, "part-00000.parquet")
+    with fs.open(posixpath.join(path, file), "wb") as out:
+        pq.write_table(table.select(contract.names).cast(arrow_schema(contract)), out)
+    return TableEntry(
+        format="parquet", columns=column_entries(contract), shards=(describe_shard(path, file, table.num_rows),)
+    )
+
+
+def describe_shard(path: str, name: str, rows: int) -> Shard:
+    """Size and digest of a written file."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    full = posixpath.join(path, name)
+    return Shard(path=name, rows=rows, bytes=fs.size(full), sha256=sha256_of(fs, full))
+
+
+def sha256_of(fs: Any, path: str) -> str:
+    """SHA-256 (hex) of a file, read in blocks."""
+    hasher = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        for block in _blocks(file):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def fingerprint(root: str, paths: list[str]) -> str:
+    """Digest of source files: names relative to `root`, and contents."""
+    fs, _ = fsspec.core.url_to_fs(root)
+    return digest([[posixpath.relpath(path, root), sha256_of(fs, path)] for path in sorted(paths)])
+
+
+def _blocks(file: Any) -> Iterator[bytes]:
+    while block := file.read(_BLOCK_BYTES):
+        yield block
+
+
+def _write_whole(fs: Any, path: str, text: str) -> None:
+    """Write under another name, then move: a reader sees all of it or nothing."""
+    temporary = f"{path}.tmp"
+    fs.pipe_file(temporary, text.encode())
+    fs.mv(temporary, path)

@@ -1,0 +1,1 @@
+"""MLflow runs, the registered scorer, promotion gates. [mlflow]"""

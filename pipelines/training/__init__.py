@@ -1,0 +1,1 @@
+"""Input, fitting, schedules, checkpoints. [keras, tf.data]"""

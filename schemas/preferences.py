@@ -1,0 +1,35 @@
+"""Preference statistics: their derived names, and the snapshot tables that serving reads."""
+
+from collections.abc import Iterable
+
+from schemas.columns import Column, Table, time_column
+
+US_PER_DAY = 86_400_000_000
+LIFETIME = "lifetime"
+
+
+def statistic_name(entity: str, statistic: str, kind: str, window: str) -> str:
+    """The derived column name: entity, statistic, kind, window.
+
+    >>> statistic_name("item", "click", "rate", "30d")
+    'item_click_rate_30d'
+    """
+    return f"{entity}_{statistic}_{kind}_{window}"
+
+
+def snapshot_table(entity: str, statistics: Iterable[str], bags: Iterable[str] = ()) -> Table:
+    """Snapshots of one entity: a row per entity and boundary; no history is missing, not zero.
+
+    `statistics` are float64 columns, `bags` list<string> columns (a user's recent categories, say).
+    """
+    return Table(
+        f"{entity}_snapshots",
+        (
+            Column("entity_id", "string", doc=f"the {entity}"),
+            time_column("snapshot_time", "the boundary: only events before it are counted"),
+            time_column("served_from", "boundary + publish_delay: an example from here on may see it"),
+            *(Column(name, "float64", True) for name in statistics),
+            *(Column(name, "list<string>", True) for name in bags),
+        ),
+        key=("entity_id", "snapshot_time"),
+    )

@@ -1,0 +1,33 @@
+"""What tests share: one real Spark session, the folder of real data, small configurations."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """One real local Spark session for the whole run; closed at its end."""
+    from pipelines.config import SparkOptions
+    from pipelines.spark import spark_session
+
+    session = spark_session(SparkOptions(master="local[2]", driver_memory="1g", shuffle_partitions=3), app="tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, or a skip that says why."""
+    folder = os.environ.get("THAW_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("THAW_DATA does not name a folder of real data")
+    return Path(folder)

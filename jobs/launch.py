@@ -37,6 +37,9 @@ CHAIN = (
 )
 """Every job, in the order data meets them. `thaw run` runs them all."""
 
+SPARK_JOBS = ("check_quality", "compute_preferences", "build_examples", "audit_leakage", "write_records")
+"""Those that need Spark, and may be given to spark-submit."""
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -228,7 +231,7 @@ def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Run and translate errors: a user's mistake is one message and its exit code, a fault of ours a traceback and 1."""
+    """Run: a user's mistake is one message and its exit code, a fault of ours a traceback and 1."""
     logging.getLogger("py4j").setLevel(logging.ERROR)
     try:
         return action()

@@ -140,7 +140,7 @@ class ContentSource(SourceFile):
     valid_from: TimeColumn | None = None
     """A row applies from here on; absent: always has."""
     created_at: TimeColumn | None = None
-    """When the user or item came into being; absent: its first availability in the log or, if valid_from is given, the earlier of the two."""
+    """When the user or item came into being; absent: see docs/time.md, "When does an item exist?"."""
     title: str | None = None
     columns: dict[str, ContentColumn] = {}
     accumulate: bool = False
@@ -288,7 +288,7 @@ class RecordOptions(Options):
     num_shards: int = Field(8, ge=1, le=4096)
     compression: Literal["", "GZIP"] = ""
     max_serial_correlation: float = Field(0.05, gt=0)
-    """The shuffle check fails when |correlation of event time at lag 1| is larger (widened to 4/sqrt(n) for few rows)."""
+    """The shuffle check fails when event time's |correlation at lag 1| is larger (or 4/sqrt(n), for few rows)."""
 
 
 class ModelOptions(Options):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import fsspec
 import pyarrow.parquet as pq
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import SparkOptions
@@ -66,6 +67,19 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
     for key, value in options.settings.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def stop_spark() -> None:
+    """Stop the running session, if there is one, and its Java process with it."""
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        gateway = session.sparkContext._gateway
+        session.stop()
+        if gateway is not None:
+            # Without this the JVM keeps its whole heap until Python exits.
+            gateway.shutdown()
+            SparkContext._gateway = None
+            SparkContext._jvm = None
 
 
 def read_table(spark: SparkSession, dataset: Dataset, name: str, table: Table) -> DataFrame:

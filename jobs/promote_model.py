@@ -1,0 +1,48 @@
+"""Make the challenger champion where the gate allows; a refusal explains itself and ends with exit code 3."""
+
+import sys
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines.errors import PromotionError
+from pipelines.storage import write_json
+from pipelines.tracking.promotion import champion_metric, crown, judge
+from pipelines.tracking.store import connect, model_name
+
+
+def run(context: Context) -> Draft:
+    """Judge, then move the alias."""
+    config, facts = context.config, context.parents["evaluation"].manifest.facts
+    version = context.parents["model"].manifest.notes["version"]
+    client, name = connect(config, context.workspace.root), model_name(config)
+    verdicts = judge(
+        config.promotion,
+        facts["metrics"],
+        facts["baselines"],
+        champion_metric(client, name, version, config.promotion),
+    )
+    refused = [verdict.detail for verdict in verdicts if not verdict.passed]
+    if refused:
+        raise PromotionError(
+            f"version {version} of {name} stays challenger: {'; '.join(refused)}; "
+            "train a better model or change the promotion section"
+        )
+    crown(client, name, version)
+    checks = [{"check": v.check, "passed": v.passed, "detail": v.detail} for v in verdicts]
+    return Draft(
+        tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
+        facts={"promoted": True, "checks": checks},
+        notes={"name": name, "version": version, "alias": "champion"},
+    )
+
+
+JOB = Job(
+    name="promote_model",
+    dataset="promotion",
+    parents=("model", "evaluation"),
+    sections=("promotion", "tracking"),
+    run=run,
+    always=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

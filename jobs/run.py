@@ -1,0 +1,82 @@
+"""The main job: raw logs to a registered model, one command. A stage whose inputs have not changed is not run again."""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import fsspec
+
+from jobs.launch import CHAIN, SPARK_JOBS, add_arguments, execute, guarded, job_named, outcome_line, say, settle
+from pipelines.config import Config
+from pipelines.errors import PromotionError
+from pipelines.storage import Workspace
+
+
+def run_chain(
+    config: Config, workspace: Workspace, data: str | None, *, until: str = CHAIN[-1], force: bool = False
+) -> int:
+    """Run the jobs up to `until`, then write summary.json and report.html. Returns the exit code."""
+    names = [
+        name for name in CHAIN[: CHAIN.index(until) + 1] if name != "generate_demo" or (config.demo and data is None)
+    ]
+    seconds: dict[str, float] = {}
+    refusal: PromotionError | None = None
+    for position, name in enumerate(names, start=1):
+        say(f"[{position}/{len(names)}] {name}")
+        started = time.monotonic()
+        try:
+            outcome = execute(job_named(name), config, workspace, data, force=force)
+            say(outcome_line(name, outcome))
+        except PromotionError as error:
+            # A model that may not be promoted still deserves its report; the exit code says the rest.
+            refusal = error
+            say(f"thaw: {error}")
+        seconds[name] = round(time.monotonic() - started, 2)
+        if name in SPARK_JOBS and not set(names[position:]) & set(SPARK_JOBS):
+            # Training needs the memory that the Spark session holds.
+            importlib.import_module("pipelines.spark").stop_spark()
+    if until == CHAIN[-1]:
+        conclude(config, workspace, seconds)
+    return refusal.exit_code if refusal else 0
+
+
+def conclude(config: Config, workspace: Workspace, seconds: dict[str, float]) -> None:
+    """Write `summary.json` and `report.html`, log both, and print the table."""
+    # Imported here: a chain that ends early needs none of the plotting.
+    from pipelines.evaluation.report import write_report
+    from pipelines.evaluation.summary import summarise, terminal_table
+    from pipelines.tracking.runs import log_files
+
+    summary = summarise(workspace, config, seconds)
+    fs, root = fsspec.core.url_to_fs(workspace.root)
+    fs.pipe_file(f"{root}/summary.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False).encode())
+    write_report(workspace, config, summary, f"{root}/report.html")
+    model = workspace.current("model")
+    if model is not None and Path(root).is_dir():
+        log_files(
+            config, workspace.root, model.manifest.notes["run_id"], [f"{root}/summary.json", f"{root}/report.html"]
+        )
+    sys.stdout.write(terminal_table(summary) + "\n")
+    say(f"report: {workspace.root}/report.html\nsummary: {workspace.root}/summary.json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`thaw run`."""
+    parser = argparse.ArgumentParser(prog="thaw run", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--until", choices=CHAIN, default=CHAIN[-1], help="stop after this job (default: recommend)")
+
+    def action() -> int:
+        arguments = parser.parse_args(argv)
+        config, workspace, data = settle(arguments)
+        return run_chain(config, workspace, data, until=arguments.until, force=arguments.force)
+
+    return guarded(action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""From challenger to champion: the gate, the aliases, and what the gate says when it refuses."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient, artifacts
+from mlflow.exceptions import MlflowException
+
+from pipelines.config import PromotionOptions
+from pipelines.tracking.runs import CHALLENGER, CHAMPION, metric_key
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check of the gate: what was compared, and whether it holds."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+def judge(
+    options: PromotionOptions, metrics: dict[str, Any], baselines: dict[str, Any], champion_value: float | None
+) -> list[Verdict]:
+    """Compare the challenger with popularity and with the champion, on the test split.
+
+    `metrics` is split -> slice -> metric -> {value, …}, `baselines` the same under each baseline's name.
+    """
+    where = f"{options.metric} on test/{options.slice}"
+    entry = metrics.get("test", {}).get(options.slice, {}).get(options.metric)
+    value = entry and entry.get("value")
+    if value is None:
+        return [Verdict("measured", False, f"{where} must be measured, but no test example falls in that slice")]
+    verdicts = [Verdict("measured", True, f"{where} is {value:.4f}")]
+    if options.min_lift_over_popularity is not None:
+        popularity = (
+            baselines.get("popularity", {}).get("test", {}).get(options.slice, {}).get(options.metric, {}).get("value")
+        )
+        needed = options.min_lift_over_popularity * (popularity or 0.0)
+        verdicts.append(
+            Verdict(
+                "beats_popularity",
+                popularity is not None and value >= needed,
+                f"{where} must be at least {options.min_lift_over_popularity} × popularity's "
+                f"{'(not measured)' if popularity is None else f'{popularity:.4f}'}, got {value:.4f}",
+            )
+        )
+    if champion_value is not None:
+        floor = champion_value * (1 - options.max_loss_against_champion)
+        verdicts.append(
+            Verdict(
+                "keeps_champion_level",
+                value >= floor,
+                f"{where} must be at least {floor:.4f} (champion {champion_value:.4f}, less "
+                f"{options.max_loss_against_champion:.0%}), got {value:.4f}",
+            )
+        )
+    return verdicts
+
+
+def version_of(client: MlflowClient, name: str, alias: str) -> Any | None:
+    """The registered version behind an alias, or None."""
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+def champion_metric(client: MlflowClient, name: str, challenger: str, options: PromotionOptions) -> float | None:
+    """The current champion's value of the gate's metric, or None where there is no other champion to beat."""
+    champion = version_of(client, name, CHAMPION)
+    if champion is None or str(champion.version) == str(challenger):
+        return None
+    logged = client.get_run(champion.run_id).data.metrics
+    return logged.get(metric_key("test", options.slice, options.metric))
+
+
+def crown(client: MlflowClient, name: str, version: str) -> None:
+    """Make a version champion. It keeps no challenger alias: there is nothing left to challenge."""
+    client.set_registered_model_alias(name, CHAMPION, version)
+    holder = version_of(client, name, CHALLENGER)
+    if holder is not None and str(holder.version) == str(version):
+        client.delete_registered_model_alias(name, CHALLENGER)
+
+
+def scorer_files(client: MlflowClient, name: str, alias: str) -> str | None:
+    """A local folder with the scorer files of an aliased version, or None where the alias is not set."""
+    version = version_of(client, name, alias)
+    if version is None:
+        return None
+    folder: str = artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
+    return f"{folder.rstrip('/')}/artifacts/scorer"

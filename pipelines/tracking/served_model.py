@@ -1,0 +1,60 @@
+"""The registered scorer, as MLflow loads it: raw feature values in, embeddings and score out.
+
+MLflow runs this file itself ("models from code"), so nothing is pickled. It is the only file here whose import has
+an effect: MLflow asks for it.
+"""
+
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipelines.retrieval.scorer import Scorer
+from pipelines.storage import ARROW_TYPES
+
+
+class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Both towers with their vocabularies and normalisers.
+
+    A row holds the columns of one user and one item (`schemas/examples.py`); any may be missing or null: what is
+    missing is scored as new. Columns out: `score` (logit), `user_embedding` and `item_embedding` (unit length).
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load towers and encoder from the logged artifact."""
+        self.scorer = Scorer.load(context.artifacts["scorer"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Score each row's user with its item."""
+        users = self.scorer.embed("user", self._table(model_input, "user"))
+        items = self.scorer.embed("item", self._table(model_input, "item"))
+        scores = self.scorer.score_pairs(users, items)
+        return pd.DataFrame(
+            {
+                "score": scores.astype(np.float64),
+                "user_embedding": [row.tolist() for row in users],
+                "item_embedding": [row.tolist() for row in items],
+            }
+        )
+
+    def _table(self, frame: pd.DataFrame, side: str) -> pa.Table:
+        """A side's columns as Arrow; those that the caller left out are all missing."""
+        arrays = {}
+        for name, kind in self.scorer.columns(side).items():
+            values = [None] * len(frame)
+            if name in frame.columns:
+                values = [_plain(value) for value in frame[name]]
+            arrays[name] = pa.array(values, ARROW_TYPES[kind])
+        return pa.table(arrays)
+
+
+def _plain(value: Any) -> Any:
+    """A pandas cell as Arrow takes it: arrays to lists, NaN to None."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return list(value)
+    return None if pd.isna(value) else value
+
+
+mlflow.models.set_model(ServedModel())

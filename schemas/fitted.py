@@ -27,6 +27,8 @@ class Fitted(_Frozen):
     cuts: Cuts
     priors: dict[str, float]
     """`NAME_KIND` of each smoothed statistic (`click_rate`) -> its overall value in the training period."""
+    keep_share: float = 1.0
+    """Share of the labelled events that become examples: those whose keyed hash, in [0, 1), lies below it."""
 
 
 class InputSpec(_Frozen):

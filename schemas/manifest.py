@@ -30,13 +30,16 @@ class Shard(_Frozen):
 
 
 class ColumnEntry(_Frozen):
-    """A column as recorded in a manifest. `length` is the fixed list length in TFRecords, 0 for scalars' default."""
+    """A column as recorded in a manifest. The last two say how it lies in a TFRecord."""
 
     name: str
     type: ColumnType
     nullable: bool = False
     unit: str = ""
     length: int = 0
+    """Values of a list, bytes of a string; 0 for a scalar, or a string of any length."""
+    width: int = 0
+    """Bytes of each int64: its varint is padded to this, so that every record has one layout."""
 
 
 class TableEntry(_Frozen):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from schemas.columns import Column, Table, time_column
+from schemas.examples import SideFeatures
 
 US_PER_DAY = 86_400_000_000
 LIFETIME = "lifetime"
@@ -32,4 +33,22 @@ def snapshot_table(entity: str, statistics: Iterable[str], bags: Iterable[str] =
             *(Column(name, "list<string>", True) for name in bags),
         ),
         key=("entity_id", "snapshot_time"),
+    )
+
+
+def serving_table(features: SideFeatures) -> Table:
+    """What serving has of every user or item at the latest snapshot: the row that a scorer takes.
+
+    New ones are included: content alone, preference missing.
+    """
+    side = features.side
+    return Table(
+        f"serving_{side}s",
+        (
+            Column(f"{side}_id", "string", doc=f"the {side}"),
+            time_column("as_of", "the latest boundary: statistics count events before it"),
+            time_column("known_by", "…that were available by this"),
+            *features.columns,
+        ),
+        key=(f"{side}_id",),
     )

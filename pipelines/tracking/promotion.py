@@ -71,7 +71,7 @@ def champion_metric(client: MlflowClient, name: str, challenger: str, options: P
     champion = version_of(client, name, CHAMPION)
     if champion is None or str(champion.version) == str(challenger):
         return None
-    logged = client.get_run(champion.run_id).data.metrics
+    logged: dict[str, float] = client.get_run(champion.run_id).data.metrics
     return logged.get(metric_key("test", options.slice, options.metric))
 
 

@@ -1,0 +1,77 @@
+"""Embeddings of every user and item and each user's top-K, by the champion; new users and items included."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines.errors import WorkspaceError
+from pipelines.retrieval.scorer import Scorer
+from pipelines.retrieval.seen import SeenItems, positive_rows
+from pipelines.retrieval.top_k import top_k
+from pipelines.storage import write_arrow
+from pipelines.tracking.promotion import scorer_files
+from pipelines.tracking.runs import CHALLENGER, CHAMPION
+from pipelines.tracking.store import connect, model_name
+from schemas.content import Side
+from schemas.recommendations import RECOMMENDATIONS, embedding_table
+
+
+def run(context: Context) -> Draft:
+    """Load the champion (else the challenger), embed, rank, write."""
+    config, clean, preferences = context.config, context.parents["clean"], context.parents["preferences"]
+    client, name = connect(config, context.workspace.root), model_name(config)
+    folder = scorer_files(client, name, CHAMPION)
+    alias = CHAMPION if folder else CHALLENGER
+    folder = folder or scorer_files(client, name, CHALLENGER)
+    if folder is None:
+        raise WorkspaceError(f"recommend needs a registered model, {name} has none; run `thaw train_dropoutnet` first")
+    scorer = Scorer.load(folder)
+    users = preferences.read_table("serving_users").sort_by("user_id")
+    items = preferences.read_table("serving_items").sort_by("item_id")
+    user_ids, item_ids = users["user_id"].combine_chunks(), items["item_id"].combine_chunks()
+    user_vectors, item_vectors = scorer.embed("user", users), scorer.embed("item", items)
+    seen = None
+    if config.recommend.filter_seen:
+        log = clean.read_table("interactions", ["user_id", "item_id", "action", "weight"])
+        seen = SeenItems(positive_rows(log, config.labels), user_ids, item_ids)
+    indices, cosines = top_k(user_vectors, item_vectors, config.recommend.k, seen)
+    chosen = indices >= 0
+    rows, ranks = np.nonzero(chosen)
+    lists = pa.table(
+        {
+            "user_id": user_ids.take(pa.array(rows)),
+            "rank": ranks + 1,
+            "item_id": item_ids.take(pa.array(indices[chosen])),
+            "score": scorer.scale * cosines[chosen] + scorer.bias,
+        }
+    )
+    tables = {"recommendations": write_arrow(context.staging, "recommendations", lists, RECOMMENDATIONS)}
+    sides: tuple[tuple[Side, pa.Array, Any], ...] = (("user", user_ids, user_vectors), ("item", item_ids, item_vectors))
+    for side, ids, vectors in sides:
+        contract = embedding_table(side)
+        embedded = pa.table(
+            {f"{side}_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])}
+        )
+        tables[contract.name] = write_arrow(context.staging, contract.name, embedded, contract)
+    return Draft(
+        tables=tables,
+        facts={"users": len(users), "items": len(items), "k": config.recommend.k, "filter_seen": seen is not None},
+        as_of={"snapshot_time": preferences.manifest.as_of["snapshot_time"]},
+        notes={"model": name, "alias": alias},
+    )
+
+
+JOB = Job(
+    name="recommend",
+    dataset="recommendations",
+    parents=("model", "preferences", "clean"),
+    sections=("recommend", "labels", "tracking"),
+    run=run,
+    always=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

@@ -1,0 +1,84 @@
+"""The DAG, in Airflow's own environment: it parses lightly, keeps the chain's order, and runs for real."""
+
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobs.launch import CHAIN, SPARK_JOBS
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no Airflow environment; `make setup` installs it"),
+]
+
+PARSE = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+dag = bag.dags.get("thaw_chain")
+print("RESULT" + json.dumps({
+    "errors": {str(k): str(v) for k, v in bag.import_errors.items()},
+    "order": [task.task_id for task in dag.topological_sort()] if dag else [],
+    "edges": sorted([task.task_id, down] for task in dag.tasks for down in task.downstream_task_ids) if dag else [],
+    "operators": {task.task_id: type(task).__name__ for task in dag.tasks} if dag else {},
+    "heavy": [m for m in ("pyspark", "tensorflow", "pandas", "mlflow", "pipelines", "jobs") if m in sys.modules],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A fresh Airflow home with its database."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
+    }
+    environment.pop("THAW_DATA", None)
+    subprocess.run([PYTHON, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    return environment
+
+
+def test_the_dag_parses_without_heavy_imports_and_keeps_the_order_of_the_chain(home) -> None:
+    done = subprocess.run(
+        [PYTHON, "-c", PARSE, str(ROOT / "airflow_dags")], env=home, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.rpartition("RESULT")[2])
+    assert found["errors"] == {}
+    assert found["order"] == list(CHAIN)
+    assert found["edges"] == sorted(list(pair) for pair in itertools.pairwise(CHAIN))
+    assert {task for task, kind in found["operators"].items() if kind == "SparkSubmitOperator"} == set(SPARK_JOBS)
+    assert found["heavy"] == []
+
+
+def test_a_real_dag_run_makes_a_champion_and_recommendations(home, tmp_path) -> None:
+    conf = {"config": str(ROOT / "tests/end_to_end/small_demo.yaml"), "data": "", "out": str(tmp_path / "out")}
+    done = subprocess.run(
+        [PYTHON, "-m", "airflow", "dags", "test", "thaw_chain", "2025-03-01", "--conf", json.dumps(conf)],
+        env=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    published = {path.parent.name for path in (tmp_path / "out").glob("*/CURRENT")}
+    assert {
+        "clean",
+        "preferences",
+        "examples",
+        "audit",
+        "records",
+        "model",
+        "promotion",
+        "recommendations",
+    } <= published

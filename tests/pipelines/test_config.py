@@ -1,0 +1,107 @@
+"""Configuration: what is refused, and what the message says."""
+
+import pytest
+
+from pipelines.config import load_config, parse_config, parse_duration
+from pipelines.errors import ConfigError
+from pipelines.features import feature_set
+
+SMALL = {"name": "x", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
+
+
+def with_section(**sections):
+    return {**SMALL, **sections}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1d", 86_400_000_000), ("90m", 5_400_000_000), ("0s", 0), ("5us", 5)])
+def test_durations_are_microseconds(text, expected) -> None:
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["7", "d", "-1d", "1.5h", "7 days", ""])
+def test_a_duration_without_whole_number_and_unit_is_refused(text) -> None:
+    with pytest.raises(ValueError, match="such as 7d"):
+        parse_duration(text)
+
+
+def test_an_unknown_key_names_the_nearest_valid_key() -> None:
+    with pytest.raises(ConfigError, match=r"`preferences.window`; did you mean `windows`\?"):
+        parse_config(with_section(preferences={"window": ["1d"]}))
+
+
+def test_an_unknown_key_inside_a_list_names_the_nearest_valid_key() -> None:
+    source = {"interactions": [{"path": "a", "user_idd": "u", "item_id": "i", "event_time": {"column": "t"}}]}
+    with pytest.raises(ConfigError, match=r"did you mean `user_id`\?"):
+        parse_config(with_section(source=source))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"preferences": {"windows": ["0d"]}}, "longer than zero"),
+        ({"preferences": {"landing_delay": "3h", "publish_delay": "2h"}}, "publish_delay must not be shorter"),
+        ({"preferences": {"entities": ["item.genre"]}}, "preferences.entities must be among"),
+        ({"preferences": {"recent": ["tags"]}}, "preferences.recent must be among"),
+        ({"split": {"validation_share": 0.6, "test_share": 0.5}}, "leave something to train on"),
+        ({"split": {"validation_start": "2020-01-01"}}, "given together"),
+        ({"records": {"num_shards": 0}}, "records.num_shards"),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_key(sections, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(with_section(**sections))
+
+
+def test_several_mistakes_are_all_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"name": "x", "sed": 1, "training": {"epoch": 1}})
+    assert all(key in str(caught.value) for key in ("`sed`", "`training.epoch`", "`seed` must be set", "`labels`"))
+
+
+def test_later_files_and_overrides_win(tmp_path) -> None:
+    base, over = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    base.write_text("name: x\nseed: 1\nlabels: {rule: sampled, positive_actions: [click]}\ntraining: {epochs: 3}\n")
+    over.write_text("training: {batch_size: 64}\nseed: 2\n")
+    config = load_config([base, over], ["training.epochs=7", "labels.negatives=2"])
+    assert (config.seed, config.training.epochs, config.training.batch_size, config.labels.negatives) == (2, 7, 64, 2)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
+def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, text) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="YAML"):
+        load_config([path])
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(["nowhere.yaml"])
+
+
+def test_feature_names_derive_from_entity_statistic_kind_and_window() -> None:
+    raw = with_section(
+        source={
+            "items": [
+                {"path": "i", "id": "i", "columns": {"genres": {"kind": "categories"}, "price": {"kind": "number"}}}
+            ]
+        },
+        preferences={
+            "windows": ["7d", "lifetime"],
+            "entities": ["user", "item.genres"],
+            "statistics": [{"name": "click", "kind": "rate"}, {"name": "click", "kind": "days_since"}],
+            "recent": ["genres", "item_id"],
+        },
+    )
+    assert [column.name for column in feature_set(parse_config(raw)).columns] == [
+        "user_click_rate_7d",
+        "user_click_rate_lifetime",
+        "user_click_days_since_lifetime",
+        "user_recent_genres",
+        "user_recent_item_id",
+        "item_genres",
+        "item_price",
+        "item_genres_click_rate_7d",
+        "item_genres_click_rate_lifetime",
+        "item_genres_click_days_since_lifetime",
+    ]

@@ -1,0 +1,93 @@
+"""The workspace: nothing is there before its manifest is, and damage is named."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipelines.errors import CorruptDatasetError, WorkspaceError
+from pipelines.storage import Workspace, fingerprint, open_dataset, write_arrow, write_json
+from schemas.columns import Column, Table
+from schemas.manifest import Manifest
+
+NUMBERS = Table("numbers", (Column("n", "int64"), Column("s", "string", True)), key=("n",))
+KEY = "0123456789abcdef" * 4
+
+
+def publish(workspace, key=KEY):
+    staging = workspace.stage("things", key)
+    rows = pa.table({"n": [1, 2], "s": ["a", None]})
+    tables = {
+        "numbers": write_arrow(staging, "numbers", rows, NUMBERS),
+        "note": write_json(staging, "n.json", {"a": 1}),
+    }
+    return workspace.publish(Manifest(dataset="things", tables=tables, seed=1, key=key))
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.open(str(tmp_path / "out"))
+
+
+def test_what_was_published_is_read_back(workspace) -> None:
+    publish(workspace)
+    found = workspace.current("things")
+    assert found.read_table("numbers").to_pydict() == {"n": [1, 2], "s": ["a", None]}
+    assert found.read_json("note") == {"a": 1}
+    found.verify()
+
+
+def test_a_dataset_without_manifest_does_not_exist(workspace) -> None:
+    staging = workspace.stage("things", KEY)
+    write_json(staging, "n.json", {})
+    assert workspace.find("things", KEY) is None
+    assert workspace.current("things") is None
+    with pytest.raises(CorruptDatasetError, match="never published"):
+        open_dataset(staging)
+
+
+def test_staging_again_removes_what_an_interrupted_run_left(workspace) -> None:
+    staging = Path(workspace.stage("things", KEY))
+    (staging / "leftover").write_text("x")
+    assert list(Path(workspace.stage("things", KEY)).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes"),
+        (lambda path: path.write_bytes(b"X" + path.read_bytes()[1:]), "altered"),
+    ],
+)
+def test_a_damaged_file_is_named(workspace, damage, message) -> None:
+    dataset = publish(workspace)
+    damage(Path(dataset.table_paths("numbers")[0]))
+    with pytest.raises(CorruptDatasetError, match=rf"part-00000\.parquet.*{message}"):
+        dataset.verify()
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(WorkspaceError, match="holds something else"):
+        Workspace.open(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(WorkspaceError, match="must be a folder"):
+        Workspace.open(str(tmp_path / "f"))
+
+
+def test_an_unknown_table_names_those_there_are(workspace) -> None:
+    with pytest.raises(CorruptDatasetError, match=r"'letters'.*numbers"):
+        publish(workspace).read_table("letters")
+
+
+def test_fingerprints_follow_content_and_name_not_place(tmp_path) -> None:
+    for folder, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "f").write_text(content)
+    a, b, c = (fingerprint(str(tmp_path / f), [str(tmp_path / f / "f")]) for f in "abc")
+    assert a == b != c

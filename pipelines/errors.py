@@ -5,10 +5,12 @@ ThawError                       1  a fault of ours
 │   ├── ConfigError                the YAML or an option is wrong
 │   ├── SourceError                a source file is missing, unreadable, or not what the YAML says
 │   ├── WorkspaceError             the output folder is something else's, or a needed dataset is not there
-│   └── CorruptDatasetError        a published file is short, altered or missing
-└── GateError                   3  a gate refused: quality, leakage, promotion
+│   ├── CorruptDatasetError        a published file is short, altered or missing
+│   └── DuplicateError             two rows have one identity
+└── GateError                   3  a gate refused: quality, leakage, shuffle, promotion
     ├── QualityGateError
     ├── LeakageError
+    ├── ShuffleError
     └── PromotionError
 
 A message gives rule, value, remedy: "`num_shards` must be positive, got 0; set records.num_shards."
@@ -43,6 +45,10 @@ class CorruptDatasetError(InputError):
     """A published dataset is not what its manifest says."""
 
 
+class DuplicateError(InputError):
+    """Two rows have one identity."""
+
+
 class GateError(ThawError):
     """A gate refused to let data or a model pass."""
 
@@ -55,6 +61,10 @@ class QualityGateError(GateError):
 
 class LeakageError(GateError):
     """The audit found the future in the features."""
+
+
+class ShuffleError(GateError):
+    """The order of the records tells something of time or label."""
 
 
 class PromotionError(GateError):

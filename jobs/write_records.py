@@ -1,0 +1,89 @@
+"""Audited examples to shuffled TFRecord shards, one table a split, and the encoder fitted on the training split."""
+
+import sys
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines.content.fit import fit_encoder
+from pipelines.errors import LeakageError
+from pipelines.features import feature_set
+from pipelines.records.order import duplicate_error
+from pipelines.records.shard_file import shard_name
+from pipelines.records.shuffle_check import check_shuffle
+from pipelines.records.spark_writer import place_records, write_shards
+from pipelines.spark import read_table, spark_session
+from pipelines.storage import Dataset, write_json
+from schemas.examples import SPLITS, example_table
+from schemas.manifest import TableEntry
+from schemas.records import record_columns
+
+
+def run(context: Context) -> Draft:
+    """Fit the encoder, write the shards, check the shuffle."""
+    config, parent = context.config, context.parents["examples"]
+    check_audit(parent, context.parents["audit"])
+    options, features = config.records, feature_set(config)
+    spark = spark_session(config.spark)
+    examples = read_table(spark, parent, "examples", example_table(features))
+    state = fit_encoder(examples.where(F.col("split") == "train"), features, config.content)
+    found = {row["split"]: (row["earliest"], row["latest"]) for row in _spans(examples).collect()}
+    places = [(split, number) for split in SPLITS for number in range(options.num_shards)]
+    written = write_shards(
+        place_records(examples, state, config.seed, options.num_shards),
+        context.staging,
+        [shard_name(split, number, options.compression) for split, number in places],
+        [found.get(split, (0, 0)) for split, _ in places],
+    )
+    for shard in written:
+        if shard.duplicate:
+            raise duplicate_error(shard.duplicate, _rows_of(examples, shard.duplicate))
+    of_split = {s: [w for w, (split, _) in zip(written, places, strict=True) if split == s] for s in SPLITS}
+    facts = {
+        split: check_shuffle(split, [shard.summary for shard in shards], options.max_serial_correlation)
+        for split, shards in of_split.items()
+    }
+    columns = record_columns(state.inputs)
+    tables = {
+        split: TableEntry(format="tfrecord", columns=columns, shards=tuple(w.shard for w in shards))
+        for split, shards in of_split.items()
+    }
+    tables["encoder"] = write_json(context.staging, "encoder.json", state.model_dump(mode="json"))
+    return Draft(tables, {"splits": facts}, parent.manifest.as_of)
+
+
+def check_audit(examples: Dataset, audit: Dataset) -> None:
+    """Raises LeakageError where these examples are not the ones that were audited, or did not pass."""
+    audited = audit.manifest.parents.get("examples")
+    if audited != examples.manifest.content_digest:
+        raise LeakageError(
+            f"examples must be audited before they are written, the audit is of {str(audited)[:12]} and the examples "
+            f"are {examples.manifest.content_digest[:12]}; run `thaw audit_leakage` again"
+        )
+    if not audit.manifest.facts.get("audit", {}).get("passed"):
+        raise LeakageError("examples must have passed the audit, these have not; see the dataset `audit` for why")
+
+
+def _spans(examples: DataFrame) -> DataFrame:
+    """The earliest and latest event_time of each split."""
+    return examples.groupBy("split").agg(F.min("event_time").alias("earliest"), F.max("event_time").alias("latest"))
+
+
+def _rows_of(examples: DataFrame, example_id: str) -> list[str]:
+    """What tells the rows of one example_id apart, for people."""
+    names = ("user_id", "item_id", "event_time", "negative_index")
+    rows = examples.where(F.col("example_id") == example_id).select(*names).sort(*names).limit(2).collect()
+    return [", ".join(f"{name} {row[name]}" for name in names) for row in rows]
+
+
+JOB = Job(
+    name="write_records",
+    dataset="records",
+    parents=("examples", "audit"),
+    sections=("content", "records", "preferences", "source", "storage"),
+    run=run,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

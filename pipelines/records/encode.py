@@ -1,0 +1,92 @@
+"""Examples to records, a batch at a time: raw values through the encoder, the wire format, and the place in the order.
+
+Arrow in, Arrow out, no engine. Fitting the encoder is left to `content`, files to the writers.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.content.encoder import Encoder
+from pipelines.errors import ThawError
+from pipelines.records.order import order_key, shard_of, signed
+from pipelines.records.wire import encode
+from schemas.examples import SPLITS
+from schemas.fitted import EncoderState
+from schemas.records import record_columns
+
+PLACED = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("order_key", pa.int64()),
+        ("example_id", pa.string()),
+        ("event_time", pa.int64()),
+        ("label", pa.float32()),
+        ("record", pa.binary()),
+    ]
+)
+"""A record and its place: `shard` counts over all splits, `order_key` is signed, `record` is framed."""
+
+
+def example_columns(state: EncoderState) -> list[str]:
+    """The columns of the examples that records are made of."""
+    raw = sorted({name for spec in state.inputs for name in spec.columns})
+    return ["example_id", "user_id", "item_id", "event_time", "label", "weight", "split", *raw]
+
+
+def encode_batch(batch: pa.RecordBatch, encoder: Encoder, seed: int, num_shards: int) -> pa.RecordBatch:
+    """The PLACED rows of a batch of examples. Shard `s` of the i-th split has number i·num_shards + s."""
+    ids = np.array(batch.column("example_id").to_pylist(), dtype="S")
+    values: dict[str, NDArray[Any]] = {
+        "example_id": ids,
+        "user_key": id_keys(batch.column("user_id"), seed, "user"),
+        "item_key": id_keys(batch.column("item_id"), seed, "item"),
+        **{name: batch.column(name).to_numpy(zero_copy_only=False) for name in ("label", "weight", "event_time")},
+        **encoder.encode(batch, "user"),
+        **encoder.encode(batch, "item"),
+    }
+    data, offsets = encode(values, record_columns(encoder.state.inputs))
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ThawError(
+            f"records of one Arrow batch must stay under 2 GiB, got {offsets[-1]} bytes; "
+            "lower spark.sql.execution.arrow.maxRecordsPerBatch"
+        )
+    keys = order_key(ids, seed)
+    records = pa.Array.from_buffers(
+        pa.binary(), len(ids), [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
+    )
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(_split_numbers(batch.column("split")) * num_shards + shard_of(keys, num_shards), pa.int32()),
+            pa.array(signed(keys)),
+            batch.column("example_id"),
+            batch.column("event_time"),
+            batch.column("label"),
+            records,
+        ],
+        schema=PLACED,
+    )
+
+
+def id_keys(ids: pa.Array, seed: int, role: str) -> NDArray[np.int64]:
+    """63-bit keyed hash of each user or item id; `role` keeps a user and an item of one id apart."""
+    distinct = ids.dictionary_encode()
+    key = hashlib.blake2b(f"{role}/{seed}".encode(), digest_size=32).digest()
+    hashes = [
+        int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()) >> 1
+        for value in distinct.dictionary.to_pylist()
+    ]
+    return np.array(hashes, np.int64)[distinct.indices.to_numpy(zero_copy_only=False)]
+
+
+def _split_numbers(splits: pa.Array) -> NDArray[np.int64]:
+    """The place of each row's split in SPLITS."""
+    names: Sequence[str] = splits.to_pylist()
+    try:
+        return np.array([SPLITS.index(name) for name in names], np.int64)
+    except ValueError:
+        raise ThawError(f"an example's split must be among {SPLITS}, got {sorted(set(names))}") from None

@@ -1,0 +1,59 @@
+"""Examples to TFRecord shards, on Spark: encode, shuffle by shard, sort by the global order, one task a file. [spark]
+
+What a record holds is left to `encode`, how a file is written to `shard_file`.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
+
+from pipelines.content.encoder import Encoder
+from pipelines.records.encode import encode_batch, example_columns
+from pipelines.records.shard_file import Written, write_shard
+from schemas.fitted import EncoderState
+
+_PLACED = "shard int, order_key bigint, example_id string, event_time bigint, label float, record binary"
+_WRITTEN = "shard int, written string"
+_WRITTEN_ARROW = pa.schema([("shard", pa.int32()), ("written", pa.string())])
+
+
+def place_records(examples: DataFrame, state: EncoderState, seed: int, num_shards: int) -> DataFrame:
+    """Each example's record and its place in the order, as `encode.PLACED`."""
+
+    def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        encoder = Encoder(state)
+        for batch in batches:
+            yield encode_batch(batch, encoder, seed, num_shards)
+
+    return examples.select(*example_columns(state)).mapInArrow(encode, _PLACED)
+
+
+def write_shards(
+    placed: DataFrame, folder: str, names: Sequence[str], spans: Sequence[tuple[int, int]]
+) -> list[Written]:
+    """Write each row to the file `names[shard]` under `folder`, in the global order.
+
+    `placed`: as `encode.PLACED`. `spans`: the earliest and latest event_time of each shard's split. A shard that no
+    row falls into is a file without records.
+    """
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        first, context = next(batches, None), TaskContext.get()
+        if first is not None and context is not None:
+            number = context.partitionId()
+            written = write_shard(chain([first], batches), folder, names[number], spans[number])
+            yield pa.RecordBatch.from_pydict(
+                {"shard": [number], "written": [written.model_dump_json()]}, _WRITTEN_ARROW
+            )
+
+    # A task's partition is its shard, and Spark spills what it sorts: memory stays modest, however large the shard.
+    ordered = placed.repartitionById(len(names), "shard").sortWithinPartitions("order_key", "example_id")
+    rows = ordered.mapInArrow(write, _WRITTEN).collect()
+    found = {row["shard"]: Written.model_validate_json(row["written"]) for row in rows}
+    return [
+        found[number] if number in found else write_shard((), folder, name, spans[number])
+        for number, name in enumerate(names)
+    ]

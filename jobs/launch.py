@@ -224,7 +224,9 @@ def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None
     """Arguments to configuration, workspace and data folder."""
     config = load_config(arguments.config or [DEFAULT_CONFIG], arguments.set)
     # The demo brings its own data: only a folder named on purpose replaces it.
-    data = arguments.data if not config.demo or arguments.data != os.environ.get("THAW_DATA") else None
+    data = arguments.data or None
+    if config.demo and data == os.environ.get("THAW_DATA"):
+        data = None
     if data is not None and "://" not in data and not Path(data).is_dir():
         raise InputError(f"--data must be a folder, {data!r} is not; check the path")
     return config, Workspace.open(arguments.out), data

@@ -1,0 +1,44 @@
+"""The two engines stay apart: each side is imported in a process of its own, and sys.modules is looked at."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.launch import CHAIN, SPARK_JOBS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def modules_after(*names: str) -> set[str]:
+    code = f"import sys, {', '.join(names)}; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_the_spark_jobs_never_import_tensorflow() -> None:
+    loaded = modules_after(*(f"jobs.{name}" for name in SPARK_JOBS))
+    assert "pyspark" in loaded
+    assert not loaded & {"tensorflow", "keras", "mlflow"}
+
+
+def test_the_training_side_never_imports_spark() -> None:
+    loaded = modules_after(*(f"jobs.{name}" for name in CHAIN if name not in SPARK_JOBS))
+    assert "keras" in loaded
+    assert not loaded & {"pyspark", "great_expectations", "apache_beam"}
+
+
+def test_help_and_configuration_need_no_engine() -> None:
+    loaded = modules_after("jobs.cli", "jobs.launch", "pipelines.config")
+    assert not loaded & {"pyspark", "tensorflow", "keras", "mlflow", "great_expectations", "apache_beam"}
+
+
+@pytest.mark.parametrize("package", ["schemas", "pipelines", "jobs", "airflow_dags", "benchmarks"])
+def test_every_module_opens_with_what_it_does(package) -> None:
+    bare = [
+        path.name
+        for path in (ROOT / package).rglob("*.py")
+        if not path.read_text(encoding="utf-8").lstrip().startswith('"""')
+    ]
+    assert bare == []

@@ -1,0 +1,125 @@
+"""Fit the encoder on the training examples: vocabularies, normalisers, vector lengths. [spark]
+
+Two passes over the data, each for all columns at once; the state is the same for any order and partitioning.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipelines.config import ContentOptions
+from pipelines.content.encoder import transformed
+from pipelines.content.layout import columns_of_kind, float_columns, model_inputs, vocabulary_tables
+from pipelines.content.survey import Ends, mean_and_std, moments, survey
+from pipelines.errors import ConfigError, InputError
+from schemas.examples import FeatureSet
+from schemas.fitted import EncoderState, Normaliser
+
+WIDE_RANGE = 100.0
+"""A number column without negatives goes by log1p where its largest value is over so many times its smallest, or 1."""
+
+_SURVEY_TYPE = "what string, name string, value string, count bigint, low double, high double"
+_MOMENTS_TYPE = "name string, count bigint, total bigint, squares bigint"
+
+Transform = Literal["none", "log1p"]
+
+
+def fit_encoder(train: DataFrame, features: FeatureSet, options: ContentOptions) -> EncoderState:
+    """The state of `Encoder` for these features, from training examples (contract: example_table) alone.
+
+    Raises ConfigError where a content column holds the raw id or names collide, InputError where a vector column has
+    no vector, or vectors of several lengths.
+    """
+    train = train.select("user_id", "item_id", *(column.name for column in features.columns))
+    contributions = train.mapInArrow(lambda batches: (survey(batch, features) for batch in batches), _SURVEY_TYPE)
+    found = contributions.groupBy("what", "name", "value").agg(
+        F.sum("count").alias("count"), F.min("low").alias("low"), F.max("high").alias("high")
+    )
+    found = found.persist()
+    try:
+        whole = {(row["what"], row["name"]): row for row in found.where("what != 'value'").collect()}
+        vocabularies = _vocabularies(found, list(vocabulary_tables(features)), options)
+    finally:
+        found.unpersist()
+    _check_no_raw_ids({key: row["count"] for key, row in whole.items()}, features)
+    ends = {name: (row["low"], row["high"]) for (what, name), row in whole.items() if what == "extremes"}
+    sizes = {table: len(values) for table, values in vocabularies.items()}
+    return EncoderState(
+        inputs=model_inputs(features, sizes, _vector_lengths(ends, features), options),
+        vocabularies=vocabularies,
+        normalisers=_normalisers(train, ends, features),
+        text_buckets=options.text_buckets,
+        max_words=options.max_words,
+        max_values=options.max_values,
+    )
+
+
+def _check_no_raw_ids(counts: Mapping[tuple[str, str], int], features: FeatureSet) -> None:
+    for side in (features.user, features.item):
+        for name in side.content:
+            filled = counts.get(("filled", name), 0)
+            if filled and counts[("own_id", name)] == filled:
+                raise ConfigError(
+                    f"content must not be the raw id, but every value of `{name}` is the {side.side}'s own id; remove "
+                    f"that column from source.{side.side}s: a model that reads ids cannot rank what is new"
+                )
+
+
+def _vocabularies(found: DataFrame, tables: list[str], options: ContentOptions) -> dict[str, tuple[str, ...]]:
+    """Per table the values of at least `min_count` rows, most frequent first, ties by value."""
+    order = Window.partitionBy("name").orderBy(F.desc("count"), F.asc("value"))
+    frequent = found.where((F.col("what") == "value") & (F.col("count") >= options.min_count))
+    ranked = frequent.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= options.max_vocabulary)
+    values: dict[str, list[str]] = {table: [] for table in tables}
+    for row in ranked.orderBy("name", "rank").select("name", "value").collect():
+        values[row["name"]].append(row["value"])
+    return {table: tuple(known) for table, known in values.items()}
+
+
+def _vector_lengths(ends: Mapping[str, Ends], features: FeatureSet) -> dict[str, int]:
+    lengths = {}
+    for name in columns_of_kind(features, "vector"):
+        if name not in ends:
+            raise InputError(f"`{name}` must have a vector in the training period, has none; remove the column")
+        low, high = ends[name]
+        if low != high:
+            raise InputError(
+                f"the vectors of `{name}` must have one length, got {low:.0f} to {high:.0f}; check the file"
+            )
+        lengths[name] = int(low)
+    return lengths
+
+
+def _normalisers(train: DataFrame, ends: Mapping[str, Ends], features: FeatureSet) -> dict[str, Normaliser]:
+    """A column without any training value is left as it is: none, 0, 1."""
+    columns = float_columns(features)
+    plain = columns_of_kind(features, "number")
+    transforms = {name: _transform(ends[name], name in plain) for name in columns if name in ends}
+    result = {name: Normaliser(transform="none", mean=0.0, std=1.0) for name in columns}
+    if not transforms:
+        return result
+    scaled = {name: _transformed_ends(ends[name], transform) for name, transform in transforms.items()}
+
+    def contributions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return (moments(batch, transforms, scaled) for batch in batches)
+
+    sums = train.select(*transforms).mapInArrow(contributions, _MOMENTS_TYPE)
+    for name, count, total, squares in sums.groupBy("name").sum("count", "total", "squares").collect():
+        mean, std = mean_and_std(count, total, squares, scaled[name])
+        result[name] = Normaliser(transform=transforms[name], mean=mean, std=std)
+    return result
+
+
+def _transform(ends: Ends, plain: bool) -> Transform:
+    """Statistics by log1p always, numbers where their range is wide."""
+    low, high = ends
+    return "none" if plain and not (low >= 0 and high > WIDE_RANGE * max(low, 1.0)) else "log1p"
+
+
+def _transformed_ends(ends: Ends, transform: Transform) -> Ends:
+    low, high = transformed(np.array(ends), transform).tolist()
+    return low, high

@@ -1,0 +1,96 @@
+"""Which arrays the model gets, and which embedding table each of them looks up. [plain data]"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from pipelines.config import ContentOptions
+from pipelines.content.encoder import FIRST_KNOWN
+from pipelines.errors import ConfigError
+from schemas.examples import FeatureSet, SideFeatures
+from schemas.fitted import InputSpec
+
+
+def columns_of_kind(features: FeatureSet, *kinds: str) -> list[str]:
+    """Content columns of these kinds, user side first."""
+    sides = (features.user, features.item)
+    return [name for side in sides for name, kind in side.content.items() if kind in kinds]
+
+
+def float_columns(features: FeatureSet) -> list[str]:
+    """Columns that are normalised: numbers and statistics of both sides."""
+    return [*columns_of_kind(features, "number"), *features.user.statistics, *features.item.statistics]
+
+
+def embedding_tables(features: FeatureSet) -> dict[str, str]:
+    """Column of ids -> its embedding table.
+
+    An item column's table has the raw name, and the user's bags of that column share it; a user column's table has the
+    feature's name. Raises ConfigError where that would make unrelated columns share one.
+    """
+    kinds = ("category", "categories", "text")
+    user = {name: name for name, kind in features.user.content.items() if kind in kinds}
+    item = {name: name.removeprefix("item_") for name, kind in features.item.content.items() if kind in kinds}
+    if shared := sorted(set(user.values()) & set(item.values())):
+        raise ConfigError(f"an item column must not have the name of a user feature, {shared} do; rename them")
+    return user | item | {name: name.removeprefix("user_recent_") for name in features.user.bags}
+
+
+def vocabulary_tables(features: FeatureSet) -> dict[str, tuple[str, ...]]:
+    """Embedding table -> its columns, of those that have a vocabulary; text is hashed and has none."""
+    text = columns_of_kind(features, "text")
+    result: dict[str, tuple[str, ...]] = {}
+    for column, table in embedding_tables(features).items():
+        if column not in text:
+            result[table] = (*result.get(table, ()), column)
+    return result
+
+
+def model_inputs(
+    features: FeatureSet,
+    vocabulary_sizes: Mapping[str, int],
+    vector_lengths: Mapping[str, int],
+    options: ContentOptions,
+) -> tuple[InputSpec, ...]:
+    """Every input: user side first; in a side content ids, numbers, vectors, then preference.
+
+    Raises ConfigError where two inputs would have one name.
+    """
+    tables = embedding_tables(features)
+    lengths = {"category": 1, "categories": options.max_values, "text": options.max_words}
+
+    def ids(side: SideFeatures, column: str, length: int) -> InputSpec:
+        table = tables[column]
+        return InputSpec(
+            name=column,
+            side=side.side,
+            part="preference" if column in side.bags else "content",
+            kind="ids",
+            length=length,
+            table=table,
+            # Text: padding and the buckets. Others: padding, unknown and the vocabulary.
+            table_size=vocabulary_sizes[table] + FIRST_KNOWN if table in vocabulary_sizes else options.text_buckets + 1,
+            columns=(column,),
+        )
+
+    def floats(side: SideFeatures, name: str, columns: Sequence[str], length: int) -> InputSpec:
+        part: Literal["preference", "content"] = "preference" if columns == side.statistics else "content"
+        return InputSpec(name=name, side=side.side, part=part, kind="floats", length=length, columns=tuple(columns))
+
+    def of_side(side: SideFeatures) -> Iterator[InputSpec]:
+        for name, kind in side.content.items():
+            if kind in lengths:
+                yield ids(side, name, lengths[kind])
+        if numbers := [name for name, kind in side.content.items() if kind == "number"]:
+            yield floats(side, f"{side.side}_numbers", numbers, len(numbers))
+        for name in (name for name, kind in side.content.items() if kind == "vector"):
+            yield floats(side, name, [name], vector_lengths[name])
+        if side.statistics:
+            yield floats(side, f"{side.side}_statistics", side.statistics, len(side.statistics))
+        for name in side.bags:
+            yield ids(side, name, options.max_values)
+
+    inputs = (*of_side(features.user), *of_side(features.item))
+    names = [spec.name for spec in inputs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"a content column must not have the name of another model input, {twice} do; rename them")
+    return inputs

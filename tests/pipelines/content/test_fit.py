@@ -1,0 +1,129 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.config import ContentOptions
+from pipelines.content.fit import fit_encoder
+from pipelines.content.layout import embedding_tables, model_inputs
+from pipelines.errors import ConfigError, InputError
+from schemas.examples import FeatureSet, SideFeatures
+from schemas.fitted import Normaliser
+from schemas.to_spark import spark_type
+
+FEATURES = FeatureSet(
+    SideFeatures(
+        "user", {"user_country": "category"}, ("user_click_count_7d",), ("user_recent_tags", "user_recent_item_id")
+    ),
+    SideFeatures(
+        "item",
+        {
+            "item_tags": "categories",
+            "item_text": "text",
+            "item_price": "number",
+            "item_age": "number",
+            "item_image": "vector",
+        },
+    ),
+)
+OPTIONS = ContentOptions(min_count=2, max_vocabulary=2, max_values=3, text_buckets=10, max_words=5)
+NOTHING = None
+ROWS = [
+    # country, clicks, recent tags, recent ids, tags, text, price, age, image
+    ("nl", 0.0, ["red"], ["i1"], ["red", "red"], "a", 1.0, 20.0, [0.0, 1.0]),
+    ("nl", 2.0, ["old"], ["i1"], ["red", "old"], "b", 300.0, 30.0, NOTHING),
+    ("de", float("nan"), NOTHING, NOTHING, ["big"], NOTHING, 2.0, 40.0, [1.0, 1.0]),
+    ("be", NOTHING, NOTHING, ["i2", "i2"], NOTHING, "c", float("inf"), NOTHING, [2.0, 1.0]),
+]
+
+
+def frame(spark, rows, partitions=2, features=FEATURES, ids=None):
+    names = [column.name for column in features.columns]
+    schema = ", ".join(f"{c.name} {spark_type(c.type).simpleString()}" for c in features.columns)
+    keyed = [(*(ids[index] if ids else (f"u{index}", f"i{index}")), *row) for index, row in enumerate(rows)]
+    made = spark.createDataFrame(keyed, f"user_id string, item_id string, {schema}")
+    assert made.columns[2:] == names
+    return made.repartition(partitions)
+
+
+def test_vocabularies_count_rows_order_by_count_then_value_and_are_shared(spark) -> None:
+    state = fit_encoder(frame(spark, ROWS), FEATURES, OPTIONS)
+    # red: rows 0 and 1, old: row 1 (twice, in two columns), big: row 2. i2: one row.
+    assert state.vocabularies == {"user_country": ("nl",), "tags": ("red",), "item_id": ("i1",)}
+    by_name = {spec.name: spec for spec in state.inputs}
+    assert list(by_name) == [
+        "user_country", "user_statistics", "user_recent_tags", "user_recent_item_id",
+        "item_tags", "item_text", "item_numbers", "item_image",
+    ]  # fmt: skip
+    assert by_name["item_tags"].table == by_name["user_recent_tags"].table == "tags"
+    assert by_name["item_tags"].table_size == 3 and by_name["item_tags"].length == 3
+    assert by_name["user_recent_item_id"].part == "preference" and by_name["item_tags"].part == "content"
+    assert (by_name["item_text"].table_size, by_name["item_text"].length) == (11, 5)
+    assert by_name["item_numbers"].columns == ("item_price", "item_age") and by_name["item_image"].length == 2
+
+
+def test_statistics_and_wide_numbers_go_by_log1p_and_nothing_infinite_counts(spark) -> None:
+    got = fit_encoder(frame(spark, ROWS), FEATURES, OPTIONS).normalisers
+    assert got["item_age"].transform == "none" and got["item_price"].transform == "log1p"
+    assert got["item_age"].mean == pytest.approx(30, abs=1e-3)
+    assert got["item_age"].std == pytest.approx(math.sqrt(200 / 3), abs=1e-3)
+    logs = [math.log1p(value) for value in (1, 300, 2)]
+    assert got["item_price"].mean == pytest.approx(sum(logs) / 3, abs=1e-3)
+    assert got["user_click_count_7d"].mean == pytest.approx(math.log(3) / 2, abs=1e-4)
+
+
+def test_constant_and_unknown_columns_are_guarded(spark) -> None:
+    rows = [("nl", NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, 7.0, NOTHING, [1.0])] * 3
+    got = fit_encoder(frame(spark, rows), FEATURES, OPTIONS)
+    assert got.normalisers["item_price"] == Normaliser(transform="none", mean=7.0, std=1.0)
+    assert got.normalisers["item_age"] == Normaliser(transform="none", mean=0.0, std=1.0)
+    assert got.vocabularies["tags"] == ()
+
+
+CELLS = st.tuples(st.sampled_from(["nl", "de", None]), st.floats(0, 1e6), st.floats(-1e9, 1e9))
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(CELLS, min_size=3, max_size=30), st.permutations(range(3)), st.integers(1, 5))
+def test_order_and_partitions_do_not_matter(spark, rows, order, partitions) -> None:
+    whole = [
+        (country, clicks, NOTHING, NOTHING, [f"{clicks:.0f}"], "", price, price, [1.0])
+        for country, clicks, price in rows
+    ]
+    moved = [row for third in order for row in whole[third::3]]
+    assert fit_encoder(frame(spark, whole, 1), FEATURES, OPTIONS) == fit_encoder(
+        frame(spark, moved, partitions), FEATURES, OPTIONS
+    )
+
+
+@pytest.mark.parametrize("kind", ["category", "categories", "text", "number"])
+def test_a_raw_id_in_the_content_part_is_refused(spark, kind) -> None:
+    features = FeatureSet(SideFeatures("user"), SideFeatures("item", {"item_code": kind}))
+    cell = {"categories": lambda i: [str(i)], "number": float}.get(kind, str)
+    rows = [(cell(index),) for index in range(3)]
+    ids = [("u", str(index)) for index in range(3)]
+    with pytest.raises(ConfigError, match=r"`item_code` is the item's own id; remove"):
+        fit_encoder(frame(spark, rows, 2, features, ids), features, OPTIONS)
+    once = [("u", "0"), ("u", "x"), ("u", "9")]
+    fit_encoder(frame(spark, rows, 2, features, once), features, OPTIONS)
+
+
+def test_vectors_have_one_length(spark) -> None:
+    features = FeatureSet(SideFeatures("user"), SideFeatures("item", {"item_image": "vector"}))
+    with pytest.raises(InputError, match="one length, got 1 to 2"):
+        fit_encoder(frame(spark, [([1.0],), ([1.0, 2.0],)], 2, features), features, OPTIONS)
+    with pytest.raises(InputError, match="must have a vector"):
+        fit_encoder(frame(spark, [(NOTHING,)], 1, features), features, OPTIONS)
+
+
+def test_colliding_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="user_age"):
+        embedding_tables(
+            FeatureSet(SideFeatures("user", {"user_age": "category"}), SideFeatures("item", {"item_user_age": "text"}))
+        )
+    features = FeatureSet(
+        SideFeatures("user"), SideFeatures("item", {"item_numbers": "category", "item_price": "number"})
+    )
+    with pytest.raises(ConfigError, match="item_numbers"):
+        model_inputs(features, {"numbers": 0}, {}, OPTIONS)

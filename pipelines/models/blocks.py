@@ -1,0 +1,147 @@
+"""Layers that turn a side's raw inputs into vectors, with a learned value for whatever is missing.
+
+Written with `keras.ops` alone, so that they run on any backend. How blocks make a tower is left to `dropoutnet`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from schemas.fitted import InputSpec
+
+
+def derived_seed(seed: int, *names: str) -> int:
+    """A seed of its own for each purpose: a keyed hash, so that adding a layer leaves the others' values alone."""
+    key = hashlib.blake2b("/".join(names).encode(), digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(key, "big") % (2**31 - 1)
+
+
+def embedding_table(name: str, size: int, width: int, seed: int) -> Any:
+    """A category embedding. Rows start about as long as a normalised number is large, not near zero."""
+    start = keras.initializers.RandomNormal(stddev=width**-0.5, seed=derived_seed(seed, name))
+    table = keras.layers.Embedding(size, width, embeddings_initializer=start, name=name)
+    table.build()
+    return table
+
+
+class Mlp(keras.layers.Layer):  # type: ignore[misc]
+    """Dense layers with ReLU; the last one linear where `linear_end`. No units: the input itself."""
+
+    def __init__(self, units: Sequence[int], *, seed: int, name: str, linear_end: bool = False) -> None:
+        super().__init__(name=name)
+        self.denses = [
+            keras.layers.Dense(
+                width,
+                activation=None if linear_end and depth == len(units) - 1 else "relu",
+                kernel_initializer=keras.initializers.GlorotUniform(derived_seed(seed, name, str(depth))),
+                name=f"dense_{depth}",
+            )
+            for depth, width in enumerate(units)
+        ]
+
+    def call(self, x: Any) -> Any:
+        """(n, width) -> (n, last of units)."""
+        for dense in self.denses:
+            x = dense(x)
+        return x
+
+
+class BagMean(keras.layers.Layer):  # type: ignore[misc]
+    """The mean embedding of a row's ids; a learned vector for a row of zeros, which has none."""
+
+    def __init__(self, table: Any, *, name: str) -> None:
+        super().__init__(name=name)
+        self.table = table
+
+    def build(self, ids_shape: Any) -> None:
+        """Make the vector that stands for an empty bag."""
+        self.missing = self.add_weight(shape=(self.table.output_dim,), initializer="zeros", name="missing")
+
+    def call(self, ids: Any) -> Any:
+        """(n, length) ids, 0 for padding -> (n, width)."""
+        known = ops.cast(ops.not_equal(ids, 0), self.compute_dtype)
+        count = ops.sum(known, axis=1, keepdims=True)
+        total = ops.sum(self.table(ids) * ops.expand_dims(known, -1), axis=1)
+        return ops.where(count > 0, total / ops.maximum(count, 1), self.missing)
+
+
+class Numbers(keras.layers.Layer):  # type: ignore[misc]
+    """Numbers beside a mask of which are known; a learned number stands for each that is NaN."""
+
+    def build(self, values_shape: Any) -> None:
+        """Make the numbers that stand for missing ones."""
+        self.missing = self.add_weight(shape=(values_shape[1],), initializer="zeros", name="missing")
+
+    def call(self, values: Any) -> Any:
+        """(n, length), NaN for missing -> (n, 2·length)."""
+        known = ops.isfinite(values)
+        return ops.concatenate([ops.where(known, values, self.missing), ops.cast(known, self.compute_dtype)], axis=1)
+
+
+class Fields(keras.layers.Layer):  # type: ignore[misc]
+    """All inputs of one part (content or preference) of one side, as one vector per row."""
+
+    def __init__(
+        self, specs: Sequence[InputSpec], tables: Mapping[str, Any], units: Sequence[int], *, seed: int, name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.specs = tuple(specs)
+        self.readers = [
+            BagMean(tables[spec.table], name=spec.name)
+            if spec.kind == "ids"
+            else Numbers(name=spec.name)
+            for spec in specs
+        ]
+        self.mlp = Mlp(units, seed=derived_seed(seed, name), name="mlp")
+
+    def call(self, inputs: Mapping[str, Any]) -> Any:
+        """Arrays by input name -> (n, last of units)."""
+        read = [reader(inputs[spec.name]) for spec, reader in zip(self.specs, self.readers, strict=True)]
+        return self.mlp(ops.concatenate(read, axis=1))
+
+    def nothing_known(self, inputs: Mapping[str, Any]) -> Any:
+        """(n, 1) True where every number is NaN and every id 0."""
+        known = [
+            ops.any(ops.not_equal(inputs[s.name], 0) if s.kind == "ids" else ops.isfinite(inputs[s.name]), axis=1)
+            for s in self.specs
+        ]
+        return ops.expand_dims(ops.logical_not(ops.any(ops.stack(known), axis=0)), 1)
+
+
+class Preference(keras.layers.Layer):  # type: ignore[misc]
+    """The preference part, or one learned vector where it is missing: by nature, by dropout, or on request.
+
+    The values that are there are not rescaled for those that were dropped: missing is a state of its own, and a mask
+    bit says so. Hence a warm row looks alike in training and in serving. (Volkovs, Yu, Poutanen: DropoutNet, NIPS 2017,
+    drops to zero instead.)
+    """
+
+    def __init__(self, fields: Fields, width: int, dropout: float, *, seed: int, name: str) -> None:
+        super().__init__(name=name)
+        self.fields = fields
+        self.width = width
+        self.dropout = dropout
+        self.randomness = keras.random.SeedGenerator(derived_seed(seed, name, "dropout"))
+        self.start = keras.initializers.RandomNormal(stddev=0.1, seed=derived_seed(seed, name, "missing"))
+
+    def build(self, inputs_shape: Any) -> None:
+        """Make the vector that stands for the whole part."""
+        self.missing = self.add_weight(shape=(self.width,), initializer=self.start, name="missing")
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
+        """Arrays by input name -> (n, width + 1)."""
+        missing = ops.logical_or(self.fields.nothing_known(inputs), missing_preference)
+        if training and self.dropout > 0:
+            missing = ops.logical_or(
+                missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout
+            )
+        value = ops.where(missing, self.missing, self.fields(inputs))
+        return ops.concatenate([value, ops.cast(missing, self.compute_dtype)], axis=1)
+
+
+def unit(x: Any) -> Any:
+    """Rows at length 1; a row of zeros stays zero, with a finite gradient."""
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))

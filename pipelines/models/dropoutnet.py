@@ -1,0 +1,138 @@
+"""DropoutNet, end to end: two towers that read content and behaviour, and learn what to do when behaviour is missing.
+
+After Volkovs, Yu and Poutanen (DropoutNet, NIPS 2017), trained on interactions directly instead of on a factor model's
+scores. What the scores are trained for is left to `pipelines.losses`, the fitting to `pipelines.training`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipelines.config import ModelOptions
+from pipelines.errors import ConfigError
+from pipelines.models.blocks import Fields, Mlp, Preference, derived_seed, embedding_table, unit
+from schemas.content import Side
+from schemas.fitted import InputSpec
+
+RAW_IDS = ("user_id", "item_id")
+"""Embedding tables that no content input may read: an id says nothing of what is new."""
+INITIAL_SCALE = 8.0
+"""A cosine of 64 dimensions starts within about ±0.3: times 8, scores start within a few logits."""
+
+
+class Tower(keras.Model):  # type: ignore[misc]
+    """One side's inputs to a vector of length 1."""
+
+    def __init__(
+        self, side: Side, specs: Sequence[InputSpec], tables: Mapping[str, Any], options: ModelOptions, *, seed: int
+    ) -> None:
+        super().__init__(name=side)
+        seed = derived_seed(seed, side)
+        content = [spec for spec in specs if spec.part == "content"]
+        preference = [spec for spec in specs if spec.part == "preference"]
+        self.content: Any = None
+        self.preference: Any = None
+        if content:
+            self.content = Fields(content, tables, options.content_units, seed=seed, name="content")
+        if preference:
+            fields = Fields(preference, tables, options.preference_units, seed=seed, name="fields")
+            width = options.preference_units[-1] if options.preference_units else _width(preference, options)
+            self.preference = Preference(fields, width, options.preference_dropout, seed=seed, name="preference")
+        self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
+        """Arrays by input name -> (n, last of tower_units), rows of length 1.
+
+        `missing_preference` takes every row for one without history: what content alone says.
+        """
+        parts = []
+        if self.content is not None:
+            parts.append(self.content(inputs))
+        if self.preference is not None:
+            parts.append(self.preference(inputs, training=training, missing_preference=missing_preference))
+        return unit(self.mlp(ops.concatenate(parts, axis=1)))
+
+
+class DropoutNet(keras.Model):  # type: ignore[misc]
+    """Both towers; score = scale·cosine + bias, a logit. `scale` stays positive, being learned as a logarithm."""
+
+    def __init__(self, inputs: Sequence[InputSpec], options: ModelOptions, *, seed: int) -> None:
+        super().__init__(name="dropoutnet")
+        self.specs = tuple(inputs)
+        self.options = options
+        self.tables = {
+            name: embedding_table(name, size, options.embedding_dim, seed) for name, size in _table_sizes(inputs)
+        }
+        of_side = {side: [spec for spec in inputs if spec.side == side] for side in ("user", "item")}
+        self.user_tower = Tower("user", of_side["user"], self.tables, options, seed=seed)
+        self.item_tower = Tower("item", of_side["item"], self.tables, options, seed=seed)
+        self.log_scale = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(math.log(INITIAL_SCALE)), name="log_scale"
+        )
+        self.bias = self.add_weight(shape=(), initializer="zeros", name="bias")
+
+    @property
+    def scale(self) -> Any:
+        """What cosines are multiplied by."""
+        return ops.exp(self.log_scale)
+
+    def tower(self, side: Side) -> Any:
+        """The tower of a side."""
+        return self.user_tower if side == "user" else self.item_tower
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        """Arrays by input name -> `user` and `item` (n, d), `score` (n,)."""
+        user = self.user_tower(inputs, training=training)
+        item = self.item_tower(inputs, training=training)
+        return {"user": user, "item": item, "score": self.scale * ops.sum(user * item, axis=-1) + self.bias}
+
+
+def build_dropoutnet(inputs: Sequence[InputSpec], options: ModelOptions, seed: int) -> DropoutNet:
+    """A built model: equal arguments, equal weights. Raises ConfigError where the inputs cannot make one."""
+    for spec in inputs:
+        if spec.part == "content" and spec.table in RAW_IDS:
+            raise ConfigError(
+                f"content must not hold raw ids, {spec.name} reads the table `{spec.table}`; "
+                "list the column under preferences.recent, or leave it out"
+            )
+    for side in ("user", "item"):
+        if not any(spec.side == side for spec in inputs):
+            raise ConfigError(
+                f"each side must have an input, the {side} side has none; "
+                f"add {side} content columns to source.{side}s or `{side}` to preferences.entities"
+            )
+    if not options.tower_units:
+        raise ConfigError("`model.tower_units` must name at least one width, got []; the last is the embedding's size")
+    model = DropoutNet(inputs, options, seed=seed)
+    model(empty_rows(inputs, rows=1))
+    return model
+
+
+def empty_rows(inputs: Sequence[InputSpec], rows: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Rows of which nothing is known: ids 0, numbers NaN."""
+    return {
+        spec.name: np.zeros((rows, spec.length), "int64")
+        if spec.kind == "ids"
+        else np.full((rows, spec.length), np.nan, "float32")
+        for spec in inputs
+    }
+
+
+def _table_sizes(inputs: Sequence[InputSpec]) -> list[tuple[str, int]]:
+    sizes: dict[str, int] = {}
+    for spec in inputs:
+        if spec.kind == "ids" and sizes.setdefault(spec.table, spec.table_size) != spec.table_size:
+            raise ConfigError(
+                f"inputs of one embedding table must agree on its size, `{spec.table}` is said to have "
+                f"{sizes[spec.table]} and {spec.table_size} rows; fit the encoder again"
+            )
+    return list(sizes.items())
+
+
+def _width(specs: Sequence[InputSpec], options: ModelOptions) -> int:
+    """Width of concatenated fields: an embedding for ids, value and mask for each number."""
+    return sum(options.embedding_dim if spec.kind == "ids" else 2 * spec.length for spec in specs)

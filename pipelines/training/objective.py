@@ -1,0 +1,73 @@
+"""What is minimised: a model and its losses as one Keras model, for `fit` to train on any backend.
+
+Batches are (inputs by name, extras), where extras hold `label`, `weight`, `user_key` and `item_key`, each (n,).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from pipelines.config import LossOptions
+from pipelines.losses.batch import Batch
+from pipelines.losses.registry import weighted_losses
+from pipelines.models.blocks import derived_seed
+
+
+class Objective(keras.Model):  # type: ignore[misc]
+    """The weighted sum of the losses of a two-tower model, with each part, the rows seen and the validation AUC.
+
+    Training draws other shifts for every batch, evaluation the same ones every time: validation losses of two epochs
+    differ by the weights alone.
+    """
+
+    def __init__(self, model: Any, options: LossOptions, *, seed: int) -> None:
+        super().__init__(name="objective")
+        self.model = model
+        self.options = options
+        self.parts = weighted_losses(options)
+        self.evaluation_seed = derived_seed(seed, "evaluation")
+        self.randomness = keras.random.SeedGenerator(derived_seed(seed, "losses"))
+        self.means = {name: keras.metrics.Mean(name=name) for name in self.parts}
+        self.rows = keras.metrics.Sum(name="rows")
+        self.auc = keras.metrics.AUC(num_thresholds=2001, from_logits=True, name="auc")
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """What the model says."""
+        return self.model(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Weighted sum of the parts; updates the metrics as it goes."""
+        batch = Batch(
+            user=y_pred["user"],
+            item=y_pred["item"],
+            scale=self.model.scale,
+            bias=self.model.bias,
+            label=ops.cast(y["label"], "float32"),
+            weight=ops.cast(y["weight"], "float32"),
+            user_key=y["user_key"],
+            item_key=y["item_key"],
+        )
+        seed = self.randomness if training else self.evaluation_seed
+        rows = ops.cast(ops.shape(batch.label)[0], "float32")
+        total: Any = 0.0
+        for name, (weight, loss) in self.parts.items():
+            value = loss(batch, self.options, seed)
+            self.means[name].update_state(value, sample_weight=rows)
+            total = total + weight * value
+        self.rows.update_state(rows)
+        if not training:
+            self.auc.update_state(batch.label, y_pred["score"], sample_weight=batch.weight)
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Metrics so far: they were updated with the loss."""
+        return self.get_metrics_result()

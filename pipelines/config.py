@@ -424,6 +424,13 @@ class Config(Options):
                 raise ValueError(
                     f"a content column must come from one source; {side} columns {twice} come from several"
                 )
+            for source in sources:
+                for name, column in source.columns.items():
+                    if (column.column or name) == source.id and column.pattern is None:
+                        raise ValueError(
+                            f"content must not be the raw id, {side} column {name!r} is; remove it: "
+                            "a model that reads ids cannot rank what is new"
+                        )
         kinds = self.content_kinds("item")
         bags = [name for name, kind in kinds.items() if kind in ("category", "categories")]
         for entity in self.preferences.entities:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.config import ContentOptions
+from pipelines.config import ContentOptions, parse_config
 from pipelines.content.fit import fit_encoder
 from pipelines.content.layout import embedding_tables, model_inputs
 from pipelines.errors import ConfigError, InputError
@@ -127,3 +127,10 @@ def test_colliding_names_are_refused() -> None:
     )
     with pytest.raises(ConfigError, match="item_numbers"):
         model_inputs(features, {"numbers": 0}, {}, OPTIONS)
+
+
+def test_a_configuration_that_takes_the_id_for_content_is_refused() -> None:
+    source = {"items": [{"path": "items.csv", "id": "sku", "columns": {"code": {"kind": "category", "column": "sku"}}}]}
+    labels = {"rule": "sampled", "positive_actions": ["click"]}
+    with pytest.raises(ConfigError, match="item column 'code' is"):
+        parse_config({"name": "a", "seed": 1, "source": source, "labels": labels})

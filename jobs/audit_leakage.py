@@ -1,0 +1,55 @@
+"""Prove that no future leaked into the examples, or stop the run (exit code 3) and publish nothing.
+
+Every row's clocks are checked, a seeded sample is recomputed by a plain method, and the examples are built again with
+another future after a cut: nothing before it may differ by a byte. docs/time.md says what that proves.
+"""
+
+import sys
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines.examples.audit.audit import audit
+from pipelines.examples.audit.metamorphic import Published
+from pipelines.examples.build import Tables
+from pipelines.features import feature_set
+from pipelines.spark import read_table, spark_session
+from pipelines.storage import write_json
+from schemas.content import content_table
+from schemas.examples import EXISTS, candidate_table, example_table
+from schemas.fitted import Fitted
+from schemas.interactions import INTERACTIONS
+
+
+def run(context: Context) -> Draft:
+    """Audit the published examples against the clean tables."""
+    config = context.config
+    spark = spark_session(config.spark)
+    clean, examples = context.parents["clean"], context.parents["examples"]
+    features = feature_set(config)
+    tables = Tables(
+        interactions=read_table(spark, clean, "interactions", INTERACTIONS),
+        items=read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
+        users=read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
+    )
+    built = Published(
+        examples=read_table(spark, examples, "examples", example_table(features)),
+        candidates=read_table(spark, examples, "candidates", candidate_table(features.item)),
+        exists=read_table(spark, examples, "exists", EXISTS),
+    )
+    fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
+    report = audit(built, tables, config, fitted)
+    report.require()
+    context.say(f"  {len(report.checks)} checks passed")
+    result = report.to_json()
+    return Draft(tables={"audit": write_json(context.staging, "audit.json", result)}, facts={"audit": result})
+
+
+JOB = Job(
+    name="audit_leakage",
+    dataset="audit",
+    parents=("clean", "examples", "preferences"),
+    sections=("audit", "labels", "split", "preferences", "evaluation", "source", "quality"),
+    run=run,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

@@ -1,0 +1,33 @@
+"""The audit, assembled: every row's own columns, a sample recomputed plainly, and all rows under another future."""
+
+from pipelines.config import Config
+from pipelines.examples.audit.evidence import gather, sample_candidates, sample_examples
+from pipelines.examples.audit.metamorphic import Build, Published, check_future
+from pipelines.examples.audit.priors import check_priors
+from pipelines.examples.audit.provenance import candidate_rules, check_rows, example_rules
+from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
+from pipelines.examples.audit.report import AuditReport
+from pipelines.examples.build import Tables, build
+from schemas.fitted import Fitted
+
+CANDIDATE_SHARE = 4
+"""One candidate is recomputed for so many examples."""
+
+
+def audit(built: Published, tables: Tables, config: Config, fitted: Fitted, rebuild: Build = build) -> AuditReport:
+    """Hold what was built from `tables` against the rules of docs/time.md. `rebuild` makes it again."""
+    count, seed = config.audit.sample, config.seed
+    examples = sample_examples(built.examples, count, seed)
+    candidates = sample_candidates(built.candidates, -(-count // CANDIDATE_SHARE), seed)
+    past = gather([*examples, *candidates], tables, config)
+    candidate_key = ("item_id", "in_effect_from")
+    return AuditReport(
+        (
+            *check_rows(built.examples, example_rules(config, fitted.cuts), ("example_id",), "example"),
+            *check_rows(built.candidates, candidate_rules(config), candidate_key, "candidate"),
+            check_priors(tables.interactions, config, fitted),
+            *recheck_examples(examples, past, config, fitted),
+            *recheck_candidates(candidates, past, config, fitted),
+            *check_future(built, tables, config, fitted, rebuild),
+        )
+    )

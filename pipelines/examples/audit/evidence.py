@@ -1,0 +1,84 @@
+"""What the plain recomputation reads: a seeded sample of rows, and the part of the log and catalogue they rest on.
+
+Only rows of the sampled users, items and categories leave the cluster, so that a large log can be audited too.
+"""
+
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.config import Config
+from pipelines.examples.audit.log import Past
+from pipelines.examples.build import Tables
+from schemas.examples import SPLITS
+from schemas.interactions import INTERACTIONS
+
+
+def sample_examples(examples: DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
+    """About `count` examples, evenly over the splits: seeded, and each split's earliest and latest beside them."""
+    each = -(-count // len(SPLITS))
+    parts = []
+    for split in SPLITS:
+        rows = examples.where(F.col("split") == split)
+        parts.append(rows.orderBy(F.xxhash64(F.lit(seed), "example_id"), "example_id").limit(each))
+        parts.append(rows.orderBy("event_time", "example_id").limit(max(1, each // 10)))
+        parts.append(rows.orderBy(F.desc("event_time"), "example_id").limit(max(1, each // 10)))
+    found = _rows(reduce(DataFrame.unionByName, parts))
+    return list({row["example_id"]: row for row in found}.values())
+
+
+def sample_candidates(candidates: DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
+    """`count` candidates, seeded."""
+    key = ("as_of", "known_by", "item_id", "in_effect_from")
+    return _rows(candidates.orderBy(F.xxhash64(F.lit(seed), *key), *key).limit(count))
+
+
+def gather(rows: list[dict[str, Any]], tables: Tables, config: Config) -> Past:
+    """Everything in the clean tables that the sampled rows rest on."""
+    users = {row["user_id"] for row in rows if "user_id" in row}
+    sampled = {row["item_id"] for row in rows}
+    related = sampled | _sharing_a_category(tables.items, sampled, config)
+    user_log = _arrow(_only(tables.interactions, "user_id", users).select(*INTERACTIONS.names))
+    item_log = _arrow(_only(tables.interactions, "item_id", related).select(*INTERACTIONS.names))
+    shown = related | set(user_log.column("item_id").unique().to_pylist())
+    return Past(
+        user_log=user_log,
+        item_log=item_log,
+        items=_arrow(_only(tables.items, "item_id", shown)),
+        users=_arrow(_only(tables.users, "user_id", users)),
+    )
+
+
+def _sharing_a_category(items: DataFrame, sampled: set[str], config: Config) -> set[str]:
+    """Items that ever had a value, in a column whose statistics are asked for, that a sampled item ever had."""
+    columns = [entity.removeprefix("item.") for entity in config.preferences.entities if entity.startswith("item.")]
+    if not columns:
+        return set()
+    kinds = config.content_kinds("item")
+    values = {c: F.col(c) if kinds[c] == "categories" else F.array(c) for c in columns}
+    listed = items.select("item_id", *[F.array_compact(values[c]).alias(c) for c in columns])
+    own = _rows(_only(listed, "item_id", sampled))
+    shared: set[str] = set()
+    for column in columns:
+        wanted = {value for row in own for value in row[column] or ()}
+        having = _only(listed.select("item_id", F.explode(column).alias("value")), "value", wanted)
+        shared |= {row["item_id"] for row in _rows(having.select("item_id").distinct())}
+    return shared
+
+
+def _only(frame: DataFrame, column: str, values: set[str]) -> DataFrame:
+    """Rows whose `column` is among `values`."""
+    wanted = pa.table({column: pa.array(sorted(values), pa.string())})
+    return frame.join(F.broadcast(frame.sparkSession.createDataFrame(wanted)), on=column, how="left_semi")
+
+
+def _arrow(frame: DataFrame) -> pa.Table:
+    return frame.toArrow()
+
+
+def _rows(frame: DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = frame.toArrow().to_pylist()
+    return rows

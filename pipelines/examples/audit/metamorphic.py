@@ -1,0 +1,151 @@
+"""Change the future, build again, and compare: nothing at or before the cut may differ by a byte.
+
+This holds whatever the build does inside, and for all rows rather than a sample. Fitted state is held fixed: how it
+is fitted is the training period's own affair, checked by `priors`. What the other future is, is left to `future`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from pipelines.config import Config, parse_duration
+from pipelines.examples.audit.future import choose_cut, other_future
+from pipelines.examples.audit.report import Check, mismatch
+from pipelines.examples.build import Built, Tables
+from schemas.fitted import Fitted
+
+Build = Callable[[Tables, Config, Fitted], Built]
+COLD = ("cold_user", "cold_item")
+LABEL = ("label", "weight", "label_time")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is audited: frames of the contracts in `schemas.examples`."""
+
+    examples: DataFrame
+    candidates: DataFrame
+    exists: DataFrame
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What must be equal in two frames of one kind."""
+
+    what: str
+    key: tuple[str, ...]
+    groups: Mapping[str, list[str]]
+    """Name of a check -> columns that it compares."""
+    where: Mapping[str, Column] = field(default_factory=dict)
+    """Name of a check -> the rows for which it must hold; absent: all."""
+    required: Column = field(default_factory=lambda: F.lit(True))
+    """Rows that must be in both frames. The others are compared where they are."""
+
+
+def check_future(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
+    """Rebuild under another future and compare everything that lies at or before the cut."""
+    cut = choose_cut(tables, built.candidates, config)
+    again = build(other_future(tables, cut, config), config, fitted)
+    flags_fixed = fitted.cuts.validation_start <= cut
+    examples = [frame.where(F.col("event_time") <= cut) for frame in (built.examples, again.examples)]
+    candidates = _candidates_until(cut, built.candidates, again.candidates)
+    exists = [frame.where(F.col("exists_from") <= cut) for frame in (built.exists, again.exists)]
+    return [
+        *compare(examples[0], examples[1], _of_examples(built.examples.columns, cut, flags_fixed)),
+        *compare(candidates[0], candidates[1], _of_candidates(built.candidates.columns, config, flags_fixed)),
+        *compare(exists[0], exists[1], Comparison("item", ("item_id",), {"existence": ["exists_from"]})),
+    ]
+
+
+def compare(before: DataFrame, after: DataFrame, comparison: Comparison) -> list[Check]:
+    """One check a group of columns, and one that no required row is missing on either side."""
+    key, groups = list(comparison.key), comparison.groups
+    sides = [_digests(frame, comparison, side) for frame, side in ((before, "before"), (after, "after"))]
+    joined = sides[0].join(sides[1], on=key, how="full")
+    both = F.col("before_there").isNotNull() & F.col("after_there").isNotNull()
+    required = F.coalesce("before_required", "after_required")
+    broken = {name: both & ~F.col(f"before_{i}").eqNullSafe(F.col(f"after_{i}")) for i, name in enumerate(groups)} | {
+        "rows": ~both & required
+    }
+    counts = [F.count_if(both | required).alias("rows")]
+    for i, bad in enumerate(broken.values()):
+        counts += [F.count_if(bad).alias(f"n{i}"), F.min(F.when(bad, F.struct(*key))).alias(f"key{i}")]
+    found = joined.agg(*counts).collect()[0]
+    checks = []
+    for i, name in enumerate(broken):
+        detail = "equal under another future, row order and partitioning"
+        if found[f"n{i}"]:
+            where = found[f"key{i}"].asDict()
+            detail = _first_difference(before, after, where, groups.get(name, []), comparison.what)
+        checks.append(Check(f"another future: {comparison.what} {name}", found["rows"], found[f"n{i}"], detail))
+    return checks
+
+
+def _of_examples(columns: list[str], cut: int, flags_fixed: bool) -> Comparison:
+    features = [name for name in columns if name not in (*COLD, *LABEL, "example_id")]
+    closed = F.col("label_time") <= cut
+    groups = {"features": features, "labels": list(LABEL)} | ({"cold flags": list(COLD)} if flags_fixed else {})
+    return Comparison("example", ("example_id",), groups, {"labels": closed}, required=closed)
+
+
+def _of_candidates(columns: list[str], config: Config, flags_fixed: bool) -> Comparison:
+    """Candidates there from the clock's first moment on must be there again; later ones depend on its last example."""
+    key = ("as_of", "known_by", "item_id", "in_effect_from")
+    features = [name for name in columns if name not in (*COLD, *key)]
+    snapshot = config.preferences.accuracy == "snapshot"
+    served = F.col("as_of") + F.lit(parse_duration(config.preferences.publish_delay) if snapshot else 0)
+    groups = {"features": features} | ({"cold flags": ["cold_item"]} if flags_fixed else {})
+    return Comparison("candidate", key, groups, required=F.col("in_effect_from") <= served)
+
+
+def _candidates_until(cut: int, *frames: DataFrame) -> list[DataFrame]:
+    """Candidates in effect and known by the cut, at the clocks of both frames; what ends later ends just after it."""
+    known = [
+        frame.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut)).withColumn(
+            "in_effect_to", F.least("in_effect_to", F.lit(cut + 1))
+        )
+        for frame in frames
+    ]
+    clock = ["as_of", "known_by"]
+    return [
+        mine.join(F.broadcast(other.select(*clock).distinct()), on=clock, how="left_semi")
+        for mine, other in zip(known, reversed(known), strict=True)
+    ]
+
+
+def _digests(frame: DataFrame, comparison: Comparison, side: str) -> DataFrame:
+    """The key, whether the row is required, and one 64-bit digest a group."""
+    digests = []
+    for i, (name, columns) in enumerate(comparison.groups.items()):
+        digest = F.xxhash64(*[part for column in columns for part in _hashed(frame, column)])
+        holds = comparison.where.get(name)
+        digests.append((digest if holds is None else F.when(holds, digest)).alias(f"{side}_{i}"))
+    return frame.select(
+        *comparison.key, comparison.required.alias(f"{side}_required"), F.lit(True).alias(f"{side}_there"), *digests
+    )
+
+
+def _hashed(frame: DataFrame, name: str) -> list[Column]:
+    """What of a column goes into a digest: whether it is null and how long a list is, which the hash itself skips."""
+    length = [F.size(name)] if isinstance(frame.schema[name].dataType, T.ArrayType) else []
+    return [F.col(name), F.col(name).isNull(), *length]
+
+
+def _first_difference(
+    before: DataFrame, after: DataFrame, key: Mapping[str, object], columns: list[str], what: str
+) -> str:
+    """The first differing column of one row, with both values; or that one of the frames lacks the row."""
+    condition = F.lit(True)
+    for name, value in key.items():
+        condition = condition & (F.col(name) == F.lit(value))
+    found, again = before.where(condition).first(), after.where(condition).first()
+    row = f"{what} " + " ".join(str(value) for value in key.values())
+    if found is None or again is None:
+        return f"{row} is there {'only under another future' if found is None else 'no more under another future'}"
+    for name in columns:
+        if found[name] != again[name]:
+            return mismatch(row, name, found[name], again[name])
+    return f"{row} differs in its bytes alone"

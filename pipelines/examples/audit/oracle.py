@@ -1,0 +1,136 @@
+"""The plain recomputation: every column of a row straight from its definition, one row and one window at a time.
+
+Nothing here is shared with the code that made the rows: no sweep, no join, no cumulative sum. It is slow and obvious
+on purpose. What it reads is gathered by `evidence`, what differs is reported by `recheck`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pipelines.config import Config, LabelOptions, StatisticOptions, parse_duration
+from pipelines.examples.audit.log import NO_ROWS, Clock, Log, Past, Row, Rows, as_list
+from schemas.fitted import Fitted
+from schemas.preferences import LIFETIME, US_PER_DAY, statistic_name
+
+WEIGHT_UNITS = 2.0**20
+
+
+class Oracle:
+    """Recomputes features from complete logs of their users, items and categories."""
+
+    def __init__(self, past: Past, config: Config, fitted: Fitted) -> None:
+        self.past, self.config, self.fitted, self.options = past, config, fitted, config.preferences
+        columns = {entity: entity.removeprefix("item.") for entity in self.options.entities if "." in entity}
+        self._rows_of_category = {
+            entity: past.item_log.rows_by(
+                set(as_list(past.items.at(item, int(time)).get(column)))
+                for item, time in zip(past.item_log.item, past.item_log.time, strict=True)
+            )
+            for entity, column in columns.items()
+        }
+
+    def clock(self, time: int) -> Clock:
+        """The clock served at a time."""
+        if self.options.accuracy == "exact":
+            return Clock(time, time)
+        period = parse_duration(self.options.period)
+        boundary = (time - parse_duration(self.options.publish_delay)) // period * period
+        return Clock(boundary, boundary + parse_duration(self.options.landing_delay))
+
+    def user_features(self, user: str, time: int, clock: Clock) -> dict[str, Any]:
+        """User content as of `time`, statistics and bags as of the clock."""
+        content = self.past.users.at(user, time)
+        rows = self.past.rows_of_user.get(user, NO_ROWS)
+        values = {f"user_{name}": content.get(name) for name in self.config.content_kinds("user")}
+        if "user" in self.options.entities:
+            values |= self._statistics("user", self.past.user_log, [rows], clock)
+        return values | self._bags(rows, clock)
+
+    def item_features(self, item: str, time: int, clock: Clock) -> dict[str, Any]:
+        """Item content as of `time`, statistics of the item and of its categories then as of the clock."""
+        content = self.past.items.at(item, time)
+        values = {f"item_{name}": content.get(name) for name in self.config.content_kinds("item")}
+        for entity in self.options.entities:
+            if entity != "user":
+                values |= self._statistics(entity, self.past.item_log, self._groups(entity, item, content), clock)
+        return values
+
+    def last_known(self, user: str, item: str, time: int, clock: Clock) -> tuple[int | None, int | None]:
+        """Largest event_time and largest available_time among all events that count at the clock, of any age."""
+        content = self.past.items.at(item, time)
+        uses_user = "user" in self.options.entities or self.options.recent
+        sides = [(self.past.user_log, self.past.rows_of_user.get(user, NO_ROWS))] if uses_user else []
+        for entity in self.options.entities:
+            if entity != "user":
+                sides += [(self.past.item_log, rows) for rows in self._groups(entity, item, content)]
+        known = [(log, log.known(rows, clock)) for log, rows in sides]
+        times = [int(log.time[rows].max()) for log, rows in known if len(rows)]
+        available = [int(log.available[rows].max()) for log, rows in known if len(rows)]
+        return max(times, default=None), max(available, default=None)
+
+    def past_positives(self, item: str, clock: Clock) -> int:
+        """Positive events of an item known at the clock."""
+        log = self.past.item_log
+        return len(positives(log, log.known(self.past.rows_of_item.get(item, NO_ROWS), clock), self.config.labels))
+
+    def _groups(self, entity: str, item: str, content: Row) -> list[Rows]:
+        """Rows of the item log for an entity: the item's own, or one group a category of its content."""
+        if entity == "item":
+            return [self.past.rows_of_item.get(item, NO_ROWS)]
+        values = as_list(content.get(entity.removeprefix("item.")))
+        return [self._rows_of_category[entity].get(value, NO_ROWS) for value in dict.fromkeys(values)]
+
+    def _statistics(self, entity: str, log: Log, groups: list[Rows], clock: Clock) -> dict[str, float | None]:
+        """All statistics of an entity; several groups are pooled: an event counts once in each that it belongs to."""
+        past = np.concatenate([NO_ROWS, *(log.known(rows, clock) for rows in groups)])
+        values: dict[str, float | None] = {}
+        for statistic in self.options.statistics:
+            for window in (LIFETIME,) if statistic.kind == "days_since" else self.options.windows:
+                start = None if window == LIFETIME else clock.as_of - parse_duration(window)
+                inside = past if start is None else log.since(past, start)
+                name = statistic_name(entity.replace(".", "_"), statistic.name, statistic.kind, window)
+                values[name] = self._value(statistic, log, inside, clock) if len(past) else None
+        return values
+
+    def _value(self, statistic: StatisticOptions, log: Log, inside: Rows, clock: Clock) -> float | None:
+        """One statistic of the events inside its window; the entity has history."""
+        hits = log.acted(inside, statistic.actions, statistic.min_weight)
+        if statistic.kind == "count":
+            return float(len(hits))
+        if statistic.kind == "sum":
+            return _total(log, hits)
+        if statistic.kind == "days_since":
+            return (clock.as_of - int(log.time[hits].max())) / US_PER_DAY if len(hits) else None
+        strength = statistic.prior_strength
+        if statistic.kind == "rate":
+            above, below = float(len(hits)), float(len(log.acted(inside, statistic.of_actions)))
+        else:
+            above, below = _total(log, hits), float(len(hits))
+        if below + strength == 0:
+            return None
+        prior = self.fitted.priors[f"{statistic.name}_{statistic.kind}"]
+        return (above + strength * prior) / (below + strength)
+
+    def _bags(self, rows: Rows, clock: Clock) -> dict[str, list[str] | None]:
+        """Values of the user's latest positives, latest first, each item's content as of its event."""
+        log = self.past.user_log
+        known = positives(log, log.known(rows, clock), self.config.labels).tolist()
+        latest = sorted(known, key=lambda r: (-int(log.time[r]), log.item[r]))[: self.options.recent_length]
+        bags: dict[str, list[str] | None] = {}
+        for column in self.options.recent:
+            versions = [(log.item[r], self.past.items.at(log.item[r], int(log.time[r]))) for r in latest]
+            values = [v for item, content in versions for v in as_list({**content, "item_id": item}.get(column))]
+            bags[f"user_recent_{column}"] = values if known else None
+        return bags
+
+
+def positives(log: Log, rows: Rows, labels: LabelOptions) -> Rows:
+    """Those of `rows` that say yes: a positive action and, by the threshold rule, of at least that weight."""
+    return log.acted(rows, labels.positive_actions, labels.threshold if labels.rule == "threshold" else None)
+
+
+def _total(log: Log, rows: Rows) -> float:
+    """Sum of weights, each rounded to a whole multiple of 2^-20 as the definition says."""
+    return math.fsum(np.rint(log.weight[rows] * WEIGHT_UNITS) / WEIGHT_UNITS)

@@ -103,6 +103,17 @@ def candidate_table(item: SideFeatures) -> Table:
     )
 
 
+EXISTS = Table(
+    "exists",
+    (
+        Column("item_id", "string"),
+        time_column("exists_from", "when the item came into being, as the catalogue or its first availability says"),
+    ),
+    key=("item_id",),
+)
+"""Items that may be drawn or ranked, and from when on."""
+
+
 def feature_names(columns: Iterable[Column]) -> list[str]:
     """Names of `columns`, in order."""
     return [column.name for column in columns]

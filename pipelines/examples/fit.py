@@ -46,8 +46,8 @@ def _check_splits(labelled: DataFrame, cuts: Cuts, config: Config) -> int:
             dropped = counts[split]["all"] if split in counts else 0
             late = f" ({dropped} labels closed only after the split's end)" if dropped else ""
             raise InputError(
-                f"each split must have examples, {split} has none{late}; set split.validation_start and split.test_start,"
-                " or other shares, so that every split holds labelled events, or give more data"
+                f"each split must have examples, {split} has none{late}; set split.validation_start and "
+                "split.test_start, or other shares, so that every split holds labelled events, or give more data"
             )
     train = counts["train"]
     if config.labels.rule != "sampled" and train["positive"] in (0, train["mature"]):

@@ -1,0 +1,75 @@
+"""What a validation or test example may rank: the catalogue as it stood, at a sample of the evaluation's clocks.
+
+A clock is a distinct (as_of, known_by) of the held-out positives. How candidates are ranked is left to evaluation.
+"""
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipelines.config import Config, PreferenceOptions, StatisticOptions
+from pipelines.examples.labels import positive_condition
+from pipelines.examples.sampling import keyed_hash
+from pipelines.features import statistic_names
+from pipelines.preferences.join import attach_statistics
+from schemas.preferences import LIFETIME
+
+CLOCK = ("as_of", "known_by")
+FOREVER = 2**63 - 1
+
+
+def evaluation_clocks(examples: DataFrame, config: Config) -> DataFrame:
+    """Clocks (as_of, known_by) of held-out positives and `last`, the time of the latest such example of each.
+
+    At most evaluation.max_clocks a split, chosen by keyed hash. `examples` needs as_of, known_by, event_time, label,
+    split.
+    """
+    held_out = examples.where((F.col("label") == 1) & (F.col("split") != "train"))
+    clocks = held_out.groupBy("split", *CLOCK).agg(F.max("event_time").alias("last"))
+    by_hash = Window.partitionBy("split").orderBy(keyed_hash(config.seed, "clocks", *CLOCK), *CLOCK)
+    chosen = (
+        clocks.withColumn("_place", F.row_number().over(by_hash))
+        .withColumn("_last", F.max("last").over(Window.partitionBy(*CLOCK)))
+        .where(F.col("_place") <= config.evaluation.max_clocks)
+    )
+    return chosen.groupBy(*CLOCK).agg(F.max("_last").alias("last"))
+
+
+def versions_in_effect(items: DataFrame, exists: DataFrame) -> DataFrame:
+    """Every item in `exists` with its content versions and the interval of existence that each covers.
+
+    Adds in_effect_from and in_effect_to. An item that exists before its first version, or has none, has an interval
+    without content.
+    """
+    content = [name for name in items.columns if name not in ("item_id", "valid_from", "created_at", "title")]
+    later = Window.partitionBy("item_id").orderBy("valid_from")
+    dated = items.select("item_id", "valid_from", *content)
+    before_all = exists.select("item_id").withColumn("valid_from", F.lit(-FOREVER))
+    return (
+        dated.unionByName(before_all, allowMissingColumns=True)
+        .withColumn("in_effect_to", F.coalesce(F.lead("valid_from").over(later), F.lit(FOREVER)))
+        .join(exists, "item_id", how="inner")
+        .withColumn("in_effect_from", F.greatest("exists_from", "valid_from"))
+        .where(F.col("in_effect_from") < F.col("in_effect_to"))
+        .drop("valid_from")
+    )
+
+
+def candidates_at(clocks: DataFrame, versions: DataFrame) -> DataFrame:
+    """Each clock's candidates: versions in effect at some moment from as_of to the clock's last example."""
+    overlaps = (F.col("in_effect_from") <= F.col("last")) & (F.col("in_effect_to") > F.col("as_of"))
+    return versions.join(F.broadcast(clocks), overlaps, how="inner").drop("last")
+
+
+def attach_past_positives(candidates: DataFrame, interactions: DataFrame, config: Config) -> DataFrame:
+    """Adds past_positives: the item's positive events known at the clock."""
+    options = PreferenceOptions(statistics=(StatisticOptions(name="positive", kind="count"),), windows=(LIFETIME,))
+    (count,) = statistic_names("item", options)
+    counted = attach_statistics(
+        candidates,
+        interactions.where(positive_condition(config)),
+        key="item_id",
+        entity="item",
+        options=options,
+        priors={},
+    )
+    return counted.withColumn("past_positives", F.coalesce(F.col(count), F.lit(0.0)).cast("long")).drop(count)

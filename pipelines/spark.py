@@ -1,5 +1,6 @@
 """The Spark session, and published Parquet from Spark frames. What a frame holds is left to others."""
 
+import logging
 import os
 import posixpath
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import fsspec
 import pyarrow.parquet as pq
 from pyspark import SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import SparkOptions
@@ -66,6 +68,9 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
     )
     for key, value in options.settings.items():
         builder = builder.config(key, value)
+    # Each error would be logged a second time, as pages of JSON, even where we turn it into a message.
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     return builder.getOrCreate()
 
 

@@ -13,9 +13,10 @@ _TYPES: dict[ColumnType, T.DataType] = {
     "float64": T.DoubleType(),
     "float32": T.FloatType(),
     "bool": T.BooleanType(),
-    "list<string>": T.ArrayType(T.StringType(), containsNull=False),
-    "list<int64>": T.ArrayType(T.LongType(), containsNull=False),
-    "list<float32>": T.ArrayType(T.FloatType(), containsNull=False),
+    # Elements are never null, but Spark refuses to narrow what Parquet and most functions declare: nullable.
+    "list<string>": T.ArrayType(T.StringType()),
+    "list<int64>": T.ArrayType(T.LongType()),
+    "list<float32>": T.ArrayType(T.FloatType()),
 }
 
 

@@ -1,0 +1,133 @@
+"""Raw logs and content tables to clean ones; rows that break a rule go to a counted quarantine.
+
+Great Expectations checks what comes out; a source with too many bad rows stops the run with exit code 3.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+
+from pyspark.sql import DataFrame
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines import storage
+from pipelines.config import Config
+from pipelines.errors import SourceError, ThawError
+from pipelines.quality import clean, gate
+from pipelines.quality.read import readable
+from pipelines.quality.sources import data_address, labelled_sources, source_files
+from pipelines.spark import spark_session, write_table
+from schemas.content import Side, content_table
+from schemas.interactions import INTERACTIONS, QUARANTINE
+from schemas.to_expectations import suite
+
+SIDES: dict[str, Side] = {"items": "item", "users": "user"}
+
+
+def fingerprint(config: Config, data: str) -> str:
+    """Digest of the configured source files: names and contents."""
+    files = {file for label, source in labelled_sources(config).items() for file in source_files(data, label, source)}
+    return storage.fingerprint(data_address(data), sorted(files))
+
+
+def run(context: Context) -> Draft:
+    """Read and judge every row, count, let the gate decide, write."""
+    config, data = context.config, context.data or ""
+    spark = spark_session(config.spark)
+    clean.check_sources(spark, config)
+    sources = labelled_sources(config)
+    logs = [label for label in sources if label.startswith("interactions")]
+    with ExitStack() as kept:
+        marked: dict[str, DataFrame] = {}
+        tallies: dict[str, gate.Tally] = {}
+        reasons: dict[str, list[gate.Reason]] = {}
+        for label in ["interactions", *(label for label in sources if label not in logs)]:
+            with readable(label):
+                rows = (
+                    clean.marked_log(spark, data, config)
+                    if label == "interactions"
+                    else clean.marked_content(spark, data, label, config)
+                )
+                marked[label] = kept.enter_context(persisted(rows))
+                counts, found = gate.tally(marked[label], logs if label == "interactions" else [label])
+            tallies |= counts
+            reasons |= found
+        total = sum((tallies[label] for label in logs), gate.Tally())
+        for name, count in {**tallies, "all logs": total}.items():
+            context.say(count.line(name))
+            count.check(name)
+        if not total.rows_in:
+            raise SourceError(f"the log must have rows, {', '.join(f'source.{label}' for label in logs)} has none")
+        gate.check_shares(tallies, reasons, config.quality.max_quarantine_share)
+
+        log = clean.interactions(marked["interactions"])
+        contents = {
+            name: kept.enter_context(persisted(clean.content(spark, side, marked, config)))
+            for name, side in SIDES.items()
+        }
+        tables = {name: content_table(side, config.content_kinds(side)) for name, side in SIDES.items()}
+        expectations = {"interactions": gate.expect(log, suite(INTERACTIONS, **clean.log_rules(config)))}
+        expectations |= {name: gate.expect(contents[name], suite(tables[name])) for name in SIDES}
+
+        bad = clean.quarantine(*marked.values())
+        here, files = context.staging, config.storage.parquet_files
+        by_user = ["user_id", "event_time", *(n for n in INTERACTIONS.names if n not in ("user_id", "event_time"))]
+        entries = {
+            "interactions": write_table(
+                log, here, "interactions", INTERACTIONS, files=files, by=["user_id"], order=by_user
+            ),
+            **{
+                name: write_table(contents[name], here, name, table, files=files, by=table.key[:1], order=table.key)
+                for name, table in tables.items()
+            },
+            "quarantine": write_table(
+                bad, here, "quarantine", QUARANTINE, files=files, by=QUARANTINE.names, order=QUARANTINE.names
+            ),
+        }
+        for name, expected in (
+            ("interactions", total.out),
+            ("quarantine", sum(count.quarantined for count in tallies.values())),
+        ):
+            if entries[name].rows != expected:
+                raise ThawError(f"{name} must have {expected:,} rows as counted, {entries[name].rows:,} were written")
+        facts = {
+            "rows": total.facts(),
+            "sources": {label: tallies[label].facts() for label in logs},
+            "content": {label: tallies[label].facts() for label in sources if label not in logs},
+            "expectations": {name: {"passed": len(results), "failed": 0} for name, results in expectations.items()},
+            **{
+                f"{name}_without_content": clean.count_without_content(log, contents[name], side)
+                for name, side in SIDES.items()
+            },
+        }
+    report = {
+        "expectations": expectations,
+        "reasons": {label: [asdict(reason) for reason in found] for label, found in reasons.items()},
+    }
+    entries["report"] = storage.write_json(here, "report.json", report)
+    return Draft(entries, facts)
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """`frame`, kept by Spark until the block ends."""
+    frame.persist()
+    try:
+        yield frame
+    finally:
+        frame.unpersist()
+
+
+JOB = Job(
+    name="check_quality",
+    dataset="clean",
+    parents=(),
+    sections=("source", "quality", "storage"),
+    run=run,
+    reads_data=True,
+    fingerprint=fingerprint,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

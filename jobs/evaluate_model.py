@@ -10,8 +10,9 @@ from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
 from pipelines.evaluation.evaluate import MODEL, clock_delay, measure_split
 from pipelines.evaluation.inputs import read_catalogue, read_split, read_truth
 from pipelines.evaluation.rankers import Planted, Popularity, Random, Ranker, Towers
-from pipelines.evaluation.timeline import History, positive_events
+from pipelines.evaluation.timeline import History
 from pipelines.retrieval.scorer import Scorer
+from pipelines.retrieval.seen import positive_rows
 from pipelines.storage import write_json
 from pipelines.tracking.runs import log_evaluation
 from schemas.interactions import INTERACTIONS
@@ -54,7 +55,7 @@ def run(context: Context) -> Draft:
 
 def _history(context: Context, tables: dict[str, pa.Table], exists: pa.Table) -> History:
     interactions = context.parents["clean"].read_table("interactions", INTERACTIONS.names)
-    positives = positive_events(interactions, context.config.labels)
+    positives = positive_rows(interactions, context.config.labels)
     everything = [positives, *tables.values()]
     return History.of(
         positives,

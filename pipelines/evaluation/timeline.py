@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.config import LabelOptions
 from pipelines.evaluation.metrics import Ints
 
 
@@ -54,14 +53,6 @@ def codes(values: pa.ChunkedArray | pa.Array, dictionary: pa.Array) -> Ints:
 def column(table: pa.Table, name: str) -> Ints:
     """An int64 column as numpy."""
     return np.asarray(table.column(name).to_numpy(), np.int64)
-
-
-def positive_events(interactions: pa.Table, labels: LabelOptions) -> pa.Table:
-    """The events that say yes: a positive action, by the threshold rule of at least that weight."""
-    said = pc.is_in(interactions["action"], value_set=pa.array(labels.positive_actions))
-    if labels.rule == "threshold":
-        said = pc.and_(said, pc.greater_equal(interactions["weight"], labels.threshold))
-    return interactions.filter(said)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.config import LabelOptions
-from pipelines.evaluation.timeline import History, positive_events
+from pipelines.evaluation.timeline import History
 
 IDS = pa.array(["a", "b", "c"])
 EVENTS = st.lists(
@@ -43,11 +42,3 @@ def test_a_clock_knows_exactly_the_events_that_happened_and_arrived_in_time(even
         for row, e in enumerate(events)
         if c >= 0 and IDS[c].as_py() == e[0] and known(e, t)
     ]
-
-
-def test_a_rating_below_the_threshold_is_no_positive() -> None:
-    ratings = pa.table({"action": ["rating", "rating", "view"], "weight": [4.0, 3.5, 5.0]})
-    labels = LabelOptions(rule="threshold", positive_actions=("rating",), threshold=4.0)
-    assert positive_events(ratings, labels)["weight"].to_pylist() == [4.0]
-    sampled = LabelOptions(rule="sampled", positive_actions=("rating", "view"))
-    assert positive_events(ratings, sampled).num_rows == 3

@@ -1,0 +1,160 @@
+"""The report of a run: one HTML file that needs nothing else. What is missing is shown as missing.
+
+Gathers what the manifests say into a view; the words and the layout are the template's.
+"""
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import jinja2
+import yaml
+
+from pipelines.config import Config
+from pipelines.evaluation.charts import Node, curve_plot, flow_plot, interval_plot, shared_limits
+from pipelines.evaluation.showcase import Showcase, showcases
+from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of
+from pipelines.retrieval.seen import positive_rows
+from pipelines.storage import Workspace
+from schemas.examples import SPLITS
+from schemas.manifest import Manifest
+
+PACKAGES = ("pyspark", "great-expectations", "tensorflow", "keras", "mlflow", "pyarrow", "numpy")
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+
+
+def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any], path: str) -> None:
+    """Write the report of a workspace's current datasets to `path`, on the workspace's file system."""
+    manifests = current_manifests(workspace)
+    model = workspace.current("model")
+    history = model.read_json("history") if model and "history" in model.manifest.tables else None
+    page = render(config, summary, manifests, history, _showcases(workspace, config))
+    fs, _ = fsspec.core.url_to_fs(workspace.root)
+    fs.pipe_file(path, page.encode())
+
+
+def render(
+    config: Config,
+    summary: Mapping[str, Any],
+    manifests: Mapping[str, Manifest],
+    history: Mapping[str, Any] | None,
+    shown: list[Showcase],
+) -> str:
+    """The page. `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"label": label, "figure": figure, "moment": _moment, "number": "{:,}".format}
+    page: str = environment.get_template("report.html.j2").render(
+        name=config.name,
+        summary=summary,
+        manifests=manifests,
+        cuts=_cuts(manifests),
+        versions=_versions(),
+        configuration=_CREDENTIALS.sub("//…@", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)),
+        flow=_flow(summary),
+        curves=_curves(history),
+        best_epoch=(history or {}).get("best_epoch"),
+        results={split: rankers_of(summary, split) for split in ("test", "validation")},
+        headline=headline_metrics(rankers_of(summary, "test").get("model", {}).get("all", ())),
+        plots=_plots(rankers_of(summary, "test")),
+        showcases=shown,
+        longest_s=max(summary["timings_s"].values(), default=0),
+        accuracy=config.preferences.accuracy,
+        filter_seen=config.evaluation.filter_seen,
+        resamples=config.evaluation.bootstrap,
+    )
+    return page
+
+
+def _plots(rankers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Metric -> a plot per slice; all plots of a metric share their scale. Slices without users are left out."""
+    if not rankers:
+        return {}
+    slices = rankers["model"]
+    plots: dict[str, list[dict[str, Any]]] = {}
+    for metric in slices["all"]:
+        entries = {part: {name: rankers[name][part][metric] for name in rankers} for part in slices}
+        filled = {part: row for part, row in entries.items() if row["model"].get("value") is not None}
+        limits = shared_limits([entry for row in filled.values() for entry in row.values()])
+        plots[metric] = [
+            {"slice": part, "users": row["model"]["n"], "svg": interval_plot(f"{metric}, {label(part)}", row, limits)}
+            for part, row in filled.items()
+        ]
+    return plots
+
+
+def _curves(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A chart per quantity, training and validation in one."""
+    epochs = (history or {}).get("epochs") or []
+    names = [name for name in (epochs[0] if epochs else {}) if name != "epoch"]
+    quantities = dict.fromkeys(name.removeprefix("validation_") for name in names)
+    best = (history or {}).get("best_epoch")
+    charts = []
+    for quantity in quantities:
+        pairs = (("training", quantity), ("validation", f"validation_{quantity}"))
+        series = {kind: [epoch[name] for epoch in epochs] for kind, name in pairs if name in names}
+        charts.append({"name": label(quantity), "svg": curve_plot(label(quantity), series, best)})
+    return charts
+
+
+def _flow(summary: Mapping[str, Any]) -> Any:
+    """Raw rows to records, as far as the run came."""
+    rows, splits = summary["rows"], (summary["examples"] or {}).get("splits") or {}
+    if not rows:
+        return None
+    nodes = [
+        Node(0, "rows read", rows["in"], None),
+        Node(1, "clean events", rows["out"], 0),
+        Node(1, "quarantined", rows["quarantined"], 0, aside=True),
+        Node(1, "duplicates", rows["duplicates"], 0, aside=True),
+    ]
+    written = (summary["records"] or {}).get("rows") or {}
+    for split in SPLITS:
+        if split not in splits:
+            continue
+        found = splits[split]
+        positives = f"{found['positives'] / found['rows']:.1%} positive" if found.get("rows") else ""
+        nodes.append(Node(2, f"{split} examples", found.get("rows", 0), 1, note=positives))
+        if split in written:
+            nodes.append(Node(3, f"{split} records", written[split], len(nodes) - 1))
+    return flow_plot("From rows to records", nodes)
+
+
+def _showcases(workspace: Workspace, config: Config) -> list[Showcase]:
+    lists, clean = workspace.current("recommendations"), workspace.current("clean")
+    if lists is None or clean is None:
+        return []
+    log = clean.read_table("interactions", ["user_id", "item_id", "event_time", "action", "weight"])
+    return showcases(
+        lists.read_table("recommendations"),
+        clean.read_table("items"),
+        log,
+        positive_rows(log, config.labels),
+        config.content_kinds("item"),
+        seed=config.seed,
+    )
+
+
+def _cuts(manifests: Mapping[str, Manifest]) -> dict[str, int]:
+    return dict(manifests["examples"].as_of) if "examples" in manifests else {}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _moment(time_us: int) -> str:
+    """UTC microseconds as a date and time."""
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,150 @@
+import re
+from html.parser import HTMLParser
+
+import pyarrow as pa
+import pytest
+
+from pipelines.config import load_config
+from pipelines.evaluation.charts import curve_plot, interval_plot, shared_limits
+from pipelines.evaluation.report import render, write_report
+from pipelines.evaluation.showcase import Card, Showcase, showcases
+from pipelines.evaluation.summary import summarise, summary_of
+from pipelines.storage import Workspace
+from schemas.manifest import Manifest
+
+SECTIONS = ("run", "flow", "results", "curves", "audit", "shuffle", "examples", "timings")
+CONFIG = load_config(["conf/demo.yaml"], ["tracking.uri=http://me:secret@host/x"])
+
+
+def entry(value, n=9) -> dict:
+    return {"value": value, "low": value and value - 0.02, "high": value and value + 0.02, "n": n}
+
+
+def table(level) -> dict:
+    metrics = {"recall@10": entry(level), "ndcg@10": entry(level / 2), "auc": entry(0.6)}
+    return {"all": metrics, "cold_both": {name: entry(None, 0) for name in metrics}}
+
+
+@pytest.fixture
+def manifests() -> dict[str, Manifest]:
+    facts = {
+        "clean": {"rows": {"in": 120, "out": 100, "quarantined": 15, "duplicates": 5}},
+        "examples": {
+            "splits": {"train": {"rows": 80, "positives": 8}, "test": {"rows": 20, "positives": 2}},
+            "notes": ["odd"],
+        },
+        "audit": {
+            "audit": {
+                "passed": False,
+                "checks": [{"name": "no_future", "passed": False, "checked": 7, "failed": 1, "detail": "<b>row 3</b>"}],
+            }
+        },
+        "records": {"splits": {"train": {"rows": 80, "serial_correlation": 0.0123}}},
+        "evaluation": {
+            "metrics": {"test": table(0.4)},
+            "baselines": {"popularity": {"test": table(0.2)}},
+            "evaluated": {
+                "test": {"clocks": 2, "ranked": 2, "already_seen": 1, "not_in_catalogue": 0, "other_clocks": 0}
+            },
+        },
+    }
+    return {
+        name: Manifest(dataset=name, tables={}, facts=found, seed=1, as_of={"test_start": 1_735_689_600_000_000})
+        for name, found in facts.items()
+    }
+
+
+EPOCHS = [{"epoch": 1, "loss": 2.0, "validation_loss": 2.5}, {"epoch": 2, "loss": 1.0, "validation_loss": 2.25}]
+HISTORY = {"best_epoch": 2, "epochs": EPOCHS}
+SHOWN = [Showcase("ann", (Card("i1", "Blue", "jazz", False),), (Card("i2", "<Red>", "", True, 1.5),))]
+
+
+class Outline(HTMLParser):
+    """Checks that tags close in order, and collects ids, captions and images without words."""
+
+    VOID = ("meta", "br", "img", "input", "link", "hr")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open, self.ids, self.bare = [], [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs) -> None:
+        named = dict(attrs)
+        self.ids += [named["id"]] if "id" in named else []
+        if tag == "svg" and not named.get("aria-label"):
+            self.bare.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        """`<circle …/>` opens and closes at once."""
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_has_every_section_and_what_the_manifests_say(manifests) -> None:
+    page = render(CONFIG, summary_of(manifests, "shop", {"check_quality": 3.5}), manifests, HISTORY, SHOWN)
+    outline = Outline(page)
+    assert outline.ids == list(SECTIONS)
+    assert (outline.open, outline.bare) == ([], [])
+    for told in ("0.4000", "0.380–0.420", "2025-01-01 00:00 UTC", "no future", "0.0123", "3.5", "(2)", "ann", "Blue"):
+        assert told in page
+    assert page.count("<caption>") >= 5
+
+
+def test_the_report_needs_nothing_but_itself(manifests) -> None:
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"|<script|@import|url\(', page) == []
+
+
+def test_text_from_the_data_cannot_become_markup_and_passwords_stay_out(manifests) -> None:
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+    assert "&lt;Red&gt;" in page and "<Red>" not in page
+    assert "<b>row 3</b>" not in page
+    assert "secret" not in page
+
+
+def test_a_report_of_nothing_says_what_is_missing(tmp_path) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    write_report(workspace, CONFIG, summarise(workspace, CONFIG, {}), str(tmp_path / "out" / "report.html"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert Outline(page).ids == list(SECTIONS)
+    for job in ("check_quality", "evaluate_model", "train_dropoutnet", "audit_leakage", "write_records", "recommend"):
+        assert f"thaw {job}" in page
+
+
+def test_a_chart_leaves_out_what_was_not_measured_and_speaks_the_rest() -> None:
+    entries = {"model": entry(0.5), "random": entry(None, 0)}
+    chart = interval_plot("recall", entries, shared_limits(list(entries.values())))
+    assert chart.count("<circle") == 1
+    assert "model 0.500 (0.480 to 0.520)" in chart
+    assert shared_limits([]) == (0.0, 1.0)
+    assert "<polyline" in curve_plot("loss", {"training": [1.0]}, 1)
+
+
+def test_showcases_mix_known_and_new_users_and_name_items_by_their_last_title() -> None:
+    lists = pa.table(
+        {
+            "user_id": ["old", "old", "fresh", "fresh"],
+            "rank": [2, 1, 1, 2],
+            "item_id": ["i1", "i9", "i9", "i1"],
+            "score": [0.1, 0.9, 0.8, 0.2],
+        }
+    )
+    items = pa.table(
+        {
+            "item_id": ["i1", "i1"],
+            "valid_from": [5, 1],
+            "title": ["New name", "Old name"],
+            "tags": [["a", "b"], None],
+        }
+    )
+    log = pa.table({"user_id": ["old", "old"], "item_id": ["i1", "i1"], "event_time": [1, 2]})
+    found = {s.user_id: s for s in showcases(lists, items, log, log, {"tags": "categories"}, seed=1, users=2)}
+    assert set(found) == {"old", "fresh"}
+    assert found["fresh"].liked == ()
+    assert found["old"].liked == (Card("i1", "New name", "a, b", False),)
+    assert [(c.title, c.new) for c in found["old"].recommended] == [("i9", True), ("New name", False)]

@@ -81,7 +81,7 @@ JOB = Job(
     name="write_records",
     dataset="records",
     parents=("examples", "audit"),
-    sections=("content", "records", "preferences", "source", "storage"),
+    sections=("content", "records", "preferences", "source"),
     run=run,
 )
 

@@ -80,7 +80,8 @@ def id_keys(ids: pa.Array, seed: int, role: str) -> NDArray[np.int64]:
         int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()) >> 1
         for value in distinct.dictionary.to_pylist()
     ]
-    return np.array(hashes, np.int64)[distinct.indices.to_numpy(zero_copy_only=False)]
+    keys: NDArray[np.int64] = np.array(hashes, np.int64)[distinct.indices.to_numpy(zero_copy_only=False)]
+    return keys
 
 
 def _split_numbers(splits: pa.Array) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import hashlib
 import posixpath
 import uuid
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import fsspec
@@ -60,7 +61,7 @@ def write_shard(batches: Iterable[pa.RecordBatch], folder: str, name: str, span:
             out = _HashedFile(file, compressed=name.endswith(".gz"))
             for batch in batches:
                 ids = [last, *batch.column("example_id").to_pylist()]
-                duplicate = duplicate or next((b for a, b in zip(ids, ids[1:], strict=False) if a == b), None)
+                duplicate = duplicate or next((b for a, b in pairwise(ids) if a == b), None)
                 last = ids[-1]
                 times, labels = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("event_time", "label"))
                 summary = summary.then(summarise(times, labels, span))

@@ -53,7 +53,7 @@ class Summary(BaseModel):
 
 
 def summarise(times: NDArray[np.int64], labels: NDArray[np.float32], span: tuple[int, int]) -> Summary:
-    """Sum up consecutive records. `times` and `span`, their earliest and latest, in one unit; a label > 0.5 is positive."""
+    """Sum up consecutive records. `span`: the earliest and latest of all times. A label over 0.5 is positive."""
     if not len(times):
         return Summary()
     earliest, latest = span

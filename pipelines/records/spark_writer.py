@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from pipelines.content.encoder import Encoder
@@ -41,9 +40,9 @@ def write_shards(
     """
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        first, context = next(batches, None), TaskContext.get()
-        if first is not None and context is not None:
-            number = context.partitionId()
+        first = next(batches, None)
+        if first is not None:
+            number = first.column("shard")[0].as_py()
             written = write_shard(chain([first], batches), folder, names[number], spans[number])
             yield pa.RecordBatch.from_pydict(
                 {"shard": [number], "written": [written.model_dump_json()]}, _WRITTEN_ARROW

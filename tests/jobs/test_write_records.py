@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import DuplicateError, LeakageError
+from pipelines.storage import Dataset
+from schemas.manifest import Manifest
+
+CONFIG = """
+name: small
+seed: 7
+labels: {rule: threshold, positive_actions: [rate]}
+source: {items: [{path: items.csv, id: item, columns: {genre: {kind: category}, size: {kind: number}}}]}
+preferences:
+  windows: [lifetime]
+  statistics: [{name: event, kind: count}]
+records: {num_shards: 2}
+"""
+
+
+def parents(examples: Manifest, audited: str, passed: bool) -> dict[str, Dataset]:
+    audit = Manifest(
+        dataset="audit", tables={}, seed=7, parents={"examples": audited}, facts={"audit": {"passed": passed}}
+    )
+    return {"examples": Dataset("nowhere", examples), "audit": Dataset("nowhere", audit)}
+
+
+@pytest.mark.parametrize(
+    ("own", "passed", "said"), [(False, True, "must be audited before"), (True, False, "must have passed the audit")]
+)
+def test_examples_without_a_passed_audit_of_their_own_are_refused(own: bool, passed: bool, said: str) -> None:
+    from jobs.write_records import check_audit
+
+    examples = Manifest(dataset="examples", tables={}, seed=7)
+    both = parents(examples, examples.content_digest if own else "0" * 64, passed)
+    with pytest.raises(LeakageError, match=said):
+        check_audit(both["examples"], both["audit"])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    from pipelines.config import load_config
+
+    path = tmp_path_factory.mktemp("conf") / "small.yaml"
+    path.write_text(CONFIG)
+    return load_config([path])
+
+
+def staged_examples(folder: Path, config, twice: bool) -> Dataset:
+    """90 examples of three splits, one id given to two of them if `twice`."""
+    import pyarrow as pa
+
+    from pipelines.features import feature_set
+    from pipelines.storage import arrow_schema, write_arrow
+    from schemas.examples import example_table
+
+    contract = example_table(feature_set(config))
+    rows = [
+        {
+            "example_id": f"{5 if twice and n == 8 else n:032x}",
+            "user_id": f"u{n % 7}",
+            "item_id": f"i{n % 11}",
+            "event_time": 1_700_000_000_000_000 + n,
+            "label": float(n * 7 % 3 == 0),
+            "weight": 1.0,
+            "split": "train" if n < 60 else "validation" if n < 75 else "test",
+            "item_genre": None if n % 5 == 0 else f"g{n % 3}" if n < 60 else "unseen",
+            "item_size": float(n),
+            "user_event_count_lifetime": None if n % 2 else float(n),
+            "negative_index": 0,
+        }
+        for n in range(90)
+    ]
+    folder.mkdir()
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(contract))
+    return Dataset(
+        str(folder),
+        Manifest(
+            dataset="examples",
+            tables={"examples": write_arrow(str(folder), "examples", table, contract)},
+            seed=7,
+            as_of={"test_start": 1_700_000_000_000_075},
+        ),
+    )
+
+
+def run(spark, config, tmp_path: Path, twice: bool = False):
+    from jobs.launch import Context
+    from jobs.write_records import JOB
+    from pipelines.storage import Workspace
+
+    examples = staged_examples(tmp_path / "examples", config, twice)
+    digest = examples.manifest.content_digest
+    both = {**parents(examples.manifest, digest, True), "examples": examples}
+    workspace = Workspace.open(str(tmp_path / "out"))
+    staging = workspace.stage("records", "k" * 64)
+    return staging, JOB.run(Context(config, workspace, None, both, staging))
+
+
+def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(spark, config, tmp_path: Path) -> None:
+    from pipelines.records.reader import read_split
+    from schemas.fitted import EncoderState
+
+    staging, draft = run(spark, config, tmp_path)
+    records = Dataset(staging, Manifest(dataset="records", tables=dict(draft.tables), seed=7))
+    records.verify()
+    assert {s: len(read_split(records, s)["label"]) for s in ("train", "validation", "test")} == {
+        "train": 60,
+        "validation": 15,
+        "test": 15,
+    }
+    assert draft.facts["splits"]["train"]["positives"] == 20
+    assert draft.as_of == {"test_start": 1_700_000_000_000_075}
+    state = EncoderState.model_validate(records.read_json("encoder"))
+    assert state.vocabularies == {"genre": ("g0", "g1", "g2")}
+
+
+def test_two_examples_of_one_id_are_an_error_that_names_both(spark, config, tmp_path: Path) -> None:
+    with pytest.raises(DuplicateError, match=r"user_id u1, item_id i8, .* and user_id u5, item_id i5"):
+        run(spark, config, tmp_path, twice=True)

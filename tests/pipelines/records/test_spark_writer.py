@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.records.order import global_order
+from pipelines.records.shard_file import shard_name
+from pipelines.records.spark_writer import place_records, write_shards
+from pipelines.records.wire import decode
+from schemas.examples import SPLITS
+from schemas.records import record_columns
+
+SPAN = (1_700_000_000_000_000, 1_700_000_010_000_000)
+
+
+def write(spark, examples, state, folder: Path, partitions: int, num_shards: int) -> dict[str, bytes]:
+    """File name -> bytes, for examples in a seeded order and so many partitions."""
+    rows = examples.take(np.random.default_rng(partitions).permutation(len(examples)))
+    frame = spark.createDataFrame(rows.to_pandas().replace({np.nan: None})).repartition(partitions)
+    names = [shard_name(split, number, "") for split in SPLITS for number in range(num_shards)]
+    written = write_shards(place_records(frame, state, 7, num_shards), str(folder), names, [SPAN] * len(names))
+    assert [w.shard.path for w in written] == names
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == sorted(names)
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_shards_are_the_same_to_the_byte_at_any_number_of_partitions(
+    spark, make_examples, small_state, tmp_path: Path
+) -> None:
+    examples = make_examples(400)
+    files = [write(spark, examples, small_state, tmp_path / str(n), n, num_shards=3) for n in (1, 2, 7)]
+    assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.parametrize("num_shards", [1, 9])
+def test_shards_one_after_the_other_are_the_global_order_and_empty_ones_are_files(
+    spark, make_examples, small_state, tmp_path: Path, num_shards: int
+) -> None:
+    examples = make_examples(30)
+    files = write(spark, examples, small_state, tmp_path, 2, num_shards)
+    columns = record_columns(small_state.inputs)
+    for split in SPLITS:
+        ids = [decode(raw, columns)["example_id"] for name, raw in files.items() if name.startswith(split)]
+        of_split = examples.filter(np.array(examples["split"].to_pylist()) == split)
+        wanted = np.array(of_split["example_id"].to_pylist(), "S")
+        assert (np.concatenate(ids) == wanted[global_order(wanted, seed=7)]).all()
+        assert any(len(some) == 0 for some in ids) == (num_shards == 9)

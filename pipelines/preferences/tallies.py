@@ -1,0 +1,182 @@
+"""Which integers a configuration's statistics are made of, and what is made of them. [spark]
+
+A tally is a sum or a latest time over the events of a key that a query sees; statistics that differ only in their
+arithmetic share tallies, and tallies of several keys can be pooled. How they are swept is left to `windows`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.config import PreferenceOptions, StatisticOptions, parse_duration
+from pipelines.errors import ConfigError, InputError
+from pipelines.features import statistic_names
+from schemas.preferences import LIFETIME, US_PER_DAY
+
+WEIGHT_SCALE = 2**20
+"""Weights are summed as whole multiples of 1 / WEIGHT_SCALE (about a millionth), so that order never matters."""
+MAX_WEIGHT = 2**42
+"""The absolute weights of a log may add up to this: any sum of them then fits an int64."""
+_MAX_WINDOW_US = 2**61
+"""73,000 years: longer windows are no different, and times keep clear of int64's ends."""
+_MAX_CHOICES = 62
+
+
+class Choice(NamedTuple):
+    """Which events count: of these actions (None: any) and of at least this weight (None: any)."""
+
+    actions: tuple[str, ...] | None
+    min_weight: float | None
+
+    @property
+    def condition(self) -> Column:
+        """The choice as a condition on INTERACTIONS columns."""
+        allowed = F.lit(True) if self.actions is None else F.col("action").isin(*self.actions)
+        return allowed if self.min_weight is None else allowed & (F.col("weight") >= self.min_weight)
+
+
+class Sum(NamedTuple):
+    """Events of a choice, counted or their weights summed, over a window."""
+
+    choice: Choice
+    of: Literal["events", "weights"]
+    window: str
+
+    @property
+    def window_us(self) -> int | None:
+        """Length of the window in microseconds, None for the lifetime."""
+        return None if self.window == LIFETIME else min(parse_duration(self.window), _MAX_WINDOW_US)
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What has to be swept: a column `sum_i` for each of `sums` and `last_i` for each of `lasts`, int64.
+
+    Every column is null for a key without any event in sight; a `last_i` also without one of its choice.
+    """
+
+    sums: tuple[Sum, ...]
+    lasts: tuple[Choice, ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Distinct choices, in order."""
+        return tuple(dict.fromkeys((*(total.choice for total in self.sums), *self.lasts)))
+
+    @property
+    def sum_names(self) -> list[str]:
+        """Columns of `sums`, in order."""
+        return [f"sum_{i}" for i in range(len(self.sums))]
+
+    @property
+    def last_names(self) -> list[str]:
+        """Columns of `lasts`, in order."""
+        return [f"last_{i}" for i in range(len(self.lasts))]
+
+    @property
+    def weighed(self) -> bool:
+        """Whether any sum is of weights."""
+        return any(total.of == "weights" for total in self.sums)
+
+    def sum_of(self, choice: Choice, of: Literal["events", "weights"], window: str) -> Column:
+        """The column of a sum, as float64 in the unit of its statistic."""
+        column = F.col(f"sum_{self.sums.index(Sum(choice, of, window))}").cast("double")
+        return column / float(WEIGHT_SCALE) if of == "weights" else column
+
+    def last_of(self, choice: Choice) -> Column:
+        """The column of a choice's largest event_time."""
+        return F.col(f"last_{self.lasts.index(choice)}")
+
+
+def tallies(options: PreferenceOptions) -> Tallies:
+    """The distinct tallies of all statistics. Raises ConfigError where they choose events in too many ways."""
+    sums: list[Sum] = []
+    lasts: list[Choice] = []
+    for statistic in options.statistics:
+        chosen, base = numerator(statistic), denominator(statistic)
+        if statistic.kind == "days_since":
+            lasts.append(chosen)
+            continue
+        for window in options.windows:
+            if statistic.kind in ("sum", "mean"):
+                sums.append(Sum(chosen, "weights", window))
+            if statistic.kind in ("count", "mean", "rate"):
+                sums.append(Sum(chosen, "events", window))
+            if statistic.kind == "rate":
+                sums.append(Sum(base, "events", window))
+    found = Tallies(tuple(dict.fromkeys(sums)), tuple(dict.fromkeys(lasts)))
+    if len(found.choices) > _MAX_CHOICES:
+        raise ConfigError(
+            f"statistics may choose events in at most {_MAX_CHOICES} ways, got {len(found.choices)}; "
+            "let more of preferences.statistics share actions, of_actions and min_weight"
+        )
+    return found
+
+
+def numerator(statistic: StatisticOptions) -> Choice:
+    """The events that a statistic counts."""
+    return Choice(statistic.actions, statistic.min_weight)
+
+
+def denominator(statistic: StatisticOptions) -> Choice:
+    """The events that a rate is a share of."""
+    return Choice(statistic.of_actions, None)
+
+
+def choice_bits(choices: tuple[Choice, ...]) -> Column:
+    """Which choices an event belongs to: bit i for choice i."""
+    bits = F.lit(0).cast("long")
+    for i, choice in enumerate(choices):
+        bits = bits.bitwiseOR(F.when(choice.condition, F.lit(1 << i).cast("long")).otherwise(F.lit(0).cast("long")))
+    return bits
+
+
+def fixed_weight() -> Column:
+    """`weight` in whole multiples of 1 / WEIGHT_SCALE, half to even, int64."""
+    return F.rint(F.col("weight") * float(WEIGHT_SCALE)).cast("long")
+
+
+def check_weights(interactions: DataFrame, options: PreferenceOptions) -> None:
+    """Raises InputError where weights are summed and are too large to be summed exactly."""
+    if not any(statistic.kind in ("sum", "mean") for statistic in options.statistics):
+        return
+    total = interactions.agg(F.sum(F.abs("weight"))).collect()[0][0] or 0.0
+    if total > MAX_WEIGHT:
+        raise InputError(
+            f"absolute weights must add up to at most {MAX_WEIGHT:.3g} to be summed exactly, got {total:.3g}; "
+            "set quality.weight_range, or give weights in a larger unit"
+        )
+
+
+def smoothed(total: Column, n: Column, strength: float, prior: float) -> Column:
+    """(total + s·prior) / (n + s); null where that is 0 / 0."""
+    return F.when(n + strength > 0, (total + strength * prior) / (n + strength))
+
+
+def statistic_columns(
+    found: Tallies, entity: str, options: PreferenceOptions, priors: Mapping[str, float]
+) -> list[Column]:
+    """The statistics, named as `features.statistic_names` has them, float64, of columns of tallies and `as_of`."""
+    columns = []
+    for statistic in options.statistics:
+        chosen, strength = numerator(statistic), statistic.prior_strength
+        for window in (LIFETIME,) if statistic.kind == "days_since" else options.windows:
+            match statistic.kind:
+                case "count":
+                    value = found.sum_of(chosen, "events", window)
+                case "sum":
+                    value = found.sum_of(chosen, "weights", window)
+                case "mean":
+                    total, n = found.sum_of(chosen, "weights", window), found.sum_of(chosen, "events", window)
+                    value = smoothed(total, n, strength, priors[f"{statistic.name}_mean"])
+                case "rate":
+                    total = found.sum_of(chosen, "events", window)
+                    n = found.sum_of(denominator(statistic), "events", window)
+                    value = smoothed(total, n, strength, priors[f"{statistic.name}_rate"])
+                case "days_since":
+                    value = (F.col("as_of") - found.last_of(chosen)) / float(US_PER_DAY)
+            columns.append(value)
+    return [column.alias(name) for column, name in zip(columns, statistic_names(entity, options), strict=True)]

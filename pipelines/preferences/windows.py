@@ -1,0 +1,138 @@
+"""What was visible of past events at many moments, for many keys at once: sums over windows, latest events.
+
+Plain numpy; engines and options are left to others. Keys are codes 0 … keys - 1, times int64 UTC microseconds.
+
+A query (as_of, known_by) sees an event where event_time < as_of and available_time <= known_by; its window w holds
+the seen events with as_of - w <= event_time. With shift = known_by - as_of, the event comes into sight at
+entry = max(available_time - shift, event_time + 1) and leaves the window at max(event_time + w + 1, entry).
+An event whose entry is the later of the two is never in that window; the others leave in the order of event_time.
+So two sorts, by (key, entry) and by (key, event_time), and running sums over them serve every window.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+NONE = -1
+"""In place of an event's index: there is none."""
+
+
+class Events(NamedTuple):
+    """Columns of n events, each of shape (n,), in any order."""
+
+    key: Ints
+    event_time: Ints
+    available_time: Ints
+    tie: Ints | None = None
+    """Of events of one key at one time, the larger is the later; absent: only times are asked for."""
+
+
+class Queries(NamedTuple):
+    """Columns of q moments, each of shape (q,), in any order."""
+
+    key: Ints
+    as_of: Ints
+    known_by: Ints
+
+
+class View:
+    """Events as seen by those queries that share one shift."""
+
+    def __init__(self, events: Events, queries: Queries, keys: int, rows: Ints, shift: int) -> None:
+        """Sort the events for `queries[rows]`, whose known_by - as_of is `shift`."""
+        self.rows = rows
+        """Which queries these are: every method answers for them, in this order."""
+        self._events = events
+        self._as_of = queries.as_of[rows]
+        ties = () if events.tie is None else (events.tie,)
+        entry = np.maximum(events.available_time - shift, events.event_time + 1)
+        self._by_time = np.lexsort((*ties, events.event_time, events.key))
+        self._by_entry = np.lexsort((entry, events.key))
+        self._delay = entry - events.event_time
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(events.key, minlength=keys))])
+        self._first, self._last = bounds[queries.key[rows]], bounds[queries.key[rows] + 1]
+        # Places are counted over all keys: those of earlier keys cancel out in every difference.
+        self._entered = _count_below(entry[self._by_entry], self._first, self._last, self._as_of + 1)
+
+    @property
+    def any_seen(self) -> Bools:
+        """Whether a query sees any event of its key, however old. Shape (rows,)."""
+        seen: Bools = self._entered > self._first
+        return seen
+
+    def sums(self, values: Ints, window: int | None) -> Ints:
+        """Sum of `values` (n,) over the seen events in the window, in microseconds; None: of any age. Shape (rows,)."""
+        if window is None:
+            sums = _running_sum(values[self._by_entry])
+            return sums[self._entered] - sums[self._first]
+        kept = np.where(self._delay <= window, values, 0)
+        time = self._events.event_time[self._by_time]
+        left = _count_below(time, self._first, self._last, self._as_of - window)
+        return _running_sum(kept[self._by_entry])[self._entered] - _running_sum(kept[self._by_time])[left]
+
+    def latest(self, length: int, chosen: Bools | None = None) -> Ints:
+        """Indices of the latest `length` seen events, latest first, NONE where there are fewer. Shape (rows, length).
+
+        `chosen` (n,) restricts them.
+        """
+        return self._largest(self._by_time, length, chosen)
+
+    def last_available(self) -> Ints:
+        """Index of the seen event with the largest available_time, or NONE. Shape (rows,)."""
+        by_available = np.lexsort((self._events.available_time, self._events.key))
+        return self._largest(by_available, 1, None)[:, 0]
+
+    def _largest(self, order: Ints, length: int, chosen: Bools | None) -> Ints:
+        """The seen events that come last in `order`, which sorts by key first. Linear in events, whatever their delays.
+
+        In order of entry, a running maximum of places gives the last one; what each arrival pushes out (itself, or
+        the maximum so far) makes the sequence whose running maximum gives the second to last; and so on.
+        """
+        found = np.full((len(self.rows), length), NONE)
+        if not len(order):
+            return found
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        arriving = place[self._by_entry]
+        if chosen is not None:
+            arriving = np.where(chosen[self._by_entry], arriving, NONE)
+        newest = np.maximum(self._entered, 1) - 1
+        for column in range(length):
+            largest = np.maximum.accumulate(arriving)
+            at = largest[newest]
+            # A place before the key's first is what an earlier key has left over.
+            there = self.any_seen & (at >= self._first)
+            if not there.any():
+                break
+            found[there, column] = order[at[there]]
+            arriving = np.concatenate([[NONE], np.minimum(arriving[1:], largest[:-1])])
+        return found
+
+
+def views(events: Events, queries: Queries, keys: int) -> Iterator[View]:
+    """A view for each distinct known_by - as_of: one in practice, as a configuration has one landing delay."""
+    shifts = queries.known_by - queries.as_of
+    for shift in np.unique(shifts):
+        yield View(events, queries, keys, np.flatnonzero(shifts == shift), int(shift))
+
+
+def _running_sum(values: Ints) -> Ints:
+    """(n,) to (n + 1,): the sum of the first so many. May wrap around: differences come out right nevertheless."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)])
+
+
+def _count_below(values: Ints, low: Ints, high: Ints, target: Ints) -> Ints:
+    """For each target the first place in [low, high) whose value is not below it, else high; values sorted therein.
+
+    A binary search for all targets at once, since one `searchsorted` cannot range over many sorted stretches.
+    """
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) >> 1
+        unsettled = low < high
+        below = unsettled & (values[np.minimum(middle, len(values) - 1)] < target)
+        low, high = np.where(below, middle + 1, low), np.where(unsettled & ~below, middle, high)
+    return low

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.records.reader import read_split
+from pipelines.records.reader import check_files, read_split
 from pipelines.storage import Dataset
 from schemas.records import HEADER
 from schemas.to_tf import feature_spec
@@ -67,7 +67,7 @@ class Input:
         compression = "GZIP" if paths and paths[0].endswith(".gz") else ""
         files = tf.data.Dataset.from_tensor_slices(np.array(paths, dtype=object if paths else str))
         if self.shuffle:
-            files = files.shuffle(max(len(paths), 1), seed=seed)
+            files = files.shuffle(max(len(paths), 1), seed=seed, reshuffle_each_iteration=False)
         rows = files.interleave(
             lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
             cycle_length=4 if self.shuffle else 1,
@@ -76,7 +76,7 @@ class Input:
             deterministic=True,
         )
         if self.shuffle:
-            rows = rows.shuffle(SHUFFLE_ROWS, seed=seed)
+            rows = rows.shuffle(SHUFFLE_ROWS, seed=seed, reshuffle_each_iteration=False)
         spec = feature_spec(self.records.manifest.tables[self.split].columns)
         return rows.batch(self.batch_size, drop_remainder=self.drop_remainder).map(
             lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=tf.data.AUTOTUNE
@@ -95,9 +95,11 @@ def open_input(
 ) -> Input:
     """Open a split of a `records` dataset. Shuffled or not, the same seed gives the same batches.
 
-    Raises CorruptDatasetError where a shard is not what the manifest says.
+    A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one is streamed from its
+    files by TensorFlow at every epoch. Raises CorruptDatasetError where a shard is not what the manifest says.
     """
     entry = records.manifest.tables[split]
+    check_files(records, split)
     held = None
     if sum(shard.bytes for shard in entry.shards) < memory_bytes:
         with tf.device("CPU"):

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipelines.errors import CorruptDatasetError
 from pipelines.records.reader import read_split
 from pipelines.training.input import open_input
 
@@ -37,6 +40,8 @@ def test_a_shuffled_epoch_is_set_by_seed_and_number_and_has_every_row_once(make_
     records = make_records(500)
     times = [column(epoch(records, n, seed=s, **way), "event_time") for n, s in ((0, 5), (0, 5), (1, 5), (0, 6))]
     assert (times[0] == times[1]).all()
+    one = open_input(records, "train", 64, seed=5, shuffle=True, **way).epoch(0)
+    assert all((column(one.as_numpy_iterator(), "event_time") == times[0]).all() for _ in range(2))
     assert (times[0] != times[2]).any() and (times[0] != times[3]).any()
     stored = np.sort(read_split(records, "train")["event_time"])
     assert all((np.sort(some) == stored).all() for some in times)
@@ -59,3 +64,11 @@ def test_a_remainder_is_dropped_on_demand_and_the_steps_are_known(make_records, 
 def test_a_split_without_rows_gives_no_batch(make_records) -> None:
     opened = open_input(make_records(3), "test", 64, seed=1, shuffle=True)
     assert opened.steps == 0 and list(opened.epoch(0)) == []
+
+
+@pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
+def test_a_missing_shard_is_named_before_training_starts(make_records, way) -> None:
+    records = make_records(100)
+    Path(records.table_paths("train")[2]).unlink()
+    with pytest.raises(CorruptDatasetError, match=r"train/part-00002.tfrecord is missing"):
+        open_input(records, "train", 64, seed=1, shuffle=True, **way)

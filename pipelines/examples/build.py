@@ -76,10 +76,10 @@ def _kept_events(interactions: DataFrame, config: Config, fitted: Fitted) -> Dat
 
 def _join_features(rows: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
     """Every feature of both sides as of each row's clock (behaviour) and time (content). Thin columns come first."""
-    rows = _with_user_history(rows, tables, config, fitted)
-    rows = _with_content(rows, tables.items, "item", config)
-    rows = _with_item_history(rows, tables, config, fitted)
-    rows = _with_content(rows, tables.users, "user", config)
+    rows = with_user_history(rows, tables, config, fitted)
+    rows = with_content(rows, tables.items, "item", config)
+    rows = with_item_history(rows, tables, config, fitted)
+    rows = with_content(rows, tables.users, "user", config)
     for side in ("user", "item"):
         rows = _with_cold_flag(rows, tables.interactions, f"{side}_id", fitted.cuts)
     return rows
@@ -90,12 +90,12 @@ def _candidates(rows: DataFrame, exists: DataFrame, tables: Tables, config: Conf
     versions = versions_in_effect(tables.items, exists)
     renamed = {name: f"item_{name}" for name in config.content_kinds("item")}
     found = candidates_at(evaluation_clocks(rows, config), versions).withColumnsRenamed(renamed)
-    found = _with_item_history(found, tables, config, fitted)
+    found = with_item_history(found, tables, config, fitted)
     found = attach_past_positives(found, tables.interactions, config)
     return _with_cold_flag(found, tables.interactions, "item_id", fitted.cuts)
 
 
-def _with_user_history(rows: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+def with_user_history(rows: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
     """Adds the user's statistics and the bags of the latest positives, each with its item's content at that time."""
     options = config.preferences
     if "user" in options.entities:
@@ -111,7 +111,7 @@ def _with_user_history(rows: DataFrame, tables: Tables, config: Config, fitted: 
     return rows
 
 
-def _with_item_history(rows: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+def with_item_history(rows: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
     """Adds the statistics of the item and of its categories; `rows` already has the categories as of its time."""
     for entity in config.preferences.entities:
         if entity == "user":
@@ -123,7 +123,7 @@ def _with_item_history(rows: DataFrame, tables: Tables, config: Config, fitted: 
     return rows
 
 
-def _with_content(rows: DataFrame, versions: DataFrame, side: Side, config: Config) -> DataFrame:
+def with_content(rows: DataFrame, versions: DataFrame, side: Side, config: Config) -> DataFrame:
     """Adds the side's content as of event_time, named `SIDE_COLUMN`."""
     columns = {name: f"{side}_{name}" for name in config.content_kinds(side)}
     if not columns:

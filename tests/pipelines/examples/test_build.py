@@ -1,0 +1,113 @@
+import random
+
+import pytest
+
+from schemas.fitted import Cuts, Fitted
+
+CUTS = Cuts(validation_start=100, test_start=150, end=200)
+FITTED = Fitted(cuts=CUTS, priors={"click_rate": 0.5})
+
+
+@pytest.fixture
+def tables(log, catalogue):
+    from pipelines.examples.build import Tables
+
+    def make(events, partitions=None):
+        items = catalogue("i 0 - red", "i 60 - blue", "j 40 40 red", "k 145 145 red")
+        users = catalogue("u 0 - fr", "u 90 - be", side="user")
+        return Tables(log(*events, partitions=partitions), items, users)
+
+    return make
+
+
+def history(seed=1, n=120):
+    """A random log over 200 µs with late arrivals and ties."""
+    rng = random.Random(seed)
+    lines = set()
+    for _ in range(n):
+        user, item, time = rng.choice("uvw"), rng.choice("ijkl"), rng.randrange(5, 200)
+        lines.add(f"{user} {item} {time} impression {time + rng.choice([0, 0, 0, 30])}")
+        if rng.random() < 0.5:
+            lines.add(f"{user} {item} {time + 1} click {time + 1 + rng.choice([0, 1, 25])}")
+    unique = {}
+    for line in sorted(lines):
+        unique.setdefault(tuple(line.split()[:4]), line)
+    return sorted(unique.values())
+
+
+def contents(built):
+    """Every row of every table, as text, sorted."""
+    return {
+        name: sorted(str(tuple(row)) for row in getattr(built, name).collect())
+        for name in ("examples", "candidates", "exists", "counts")
+    }
+
+
+def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_moment(tables, config) -> None:
+    from pipelines.examples.build import build
+
+    built = build(
+        tables(
+            [
+                "u i 50 impression", "u i 51 click",  # known, while i was red
+                "v j 61 impression", "v j 62 click 72",  # the click arrives after the snapshot's cut at 71
+                "u i 75 impression", "u i 85 click 87",  # after the boundary of 70
+                "v j 160 impression", "v j 161 click",
+                "u i 96 impression",  # closes at 108, after validation starts: dropped
+            ]
+        ),
+        config(), FITTED,
+    )  # fmt: skip
+    rows = {(r.user_id, r.event_time): r for r in built.examples.collect()}
+    assert sorted(rows) == [("u", 50), ("u", 75), ("v", 61), ("v", 160)]
+    first = rows["u", 50]
+    assert (first.as_of, first.known_by, first.item_colour, first.user_colour) == (40, 41, "red", "fr")
+    assert first.item_click_count_lifetime is None and first.user_recent_colour is None
+    row = rows["u", 75]
+    assert (row.label, row.label_time, row.split, row.as_of, row.known_by) == (1, 87, "train", 70, 71)
+    assert (row.item_colour, row.user_colour) == ("blue", "fr")
+    assert (row.user_click_count_lifetime, row.item_click_count_20us) == (1, 1)
+    assert row.item_click_rate_lifetime == (1 + 10 * 0.5) / (1 + 10)
+    assert row.item_colour_click_count_lifetime is None  # nothing happened to blue items yet
+    assert (row.user_recent_colour, row.user_recent_item_id) == (["red"], ["i"])
+    assert (row.max_event_time, row.max_available_time) == (51, 51)
+    last = rows["v", 160]
+    assert (last.split, last.user_colour, last.cold_user, last.cold_item) == ("test", None, False, False)
+    assert {(r.split, r.label, r.mature): r.n for r in built.counts.collect()} == {
+        ("train", 1, True): 3,
+        ("train", 0, False): 1,
+        ("test", 1, True): 1,
+    }
+    candidates = {r.item_id: r for r in built.candidates.collect()}
+    assert sorted(candidates) == ["i", "j", "k"]
+    assert (candidates["i"].as_of, candidates["i"].in_effect_from, candidates["i"].item_colour) == (150, 60, "blue")
+    assert (candidates["i"].past_positives, candidates["j"].past_positives) == (2, 1)
+    assert (candidates["j"].item_click_count_20us, candidates["k"].item_click_count_20us) == (0, None)
+    assert (candidates["i"].cold_item, candidates["k"].cold_item) == (False, True)
+
+
+def test_the_order_and_partitions_of_the_log_change_nothing(tables, config) -> None:
+    from pipelines.examples.build import build
+
+    settings, events = config(labels={"rule": "sampled"}), history()
+    fitted = FITTED.model_copy(update={"keep_share": 0.6})
+    found = []
+    for partitions in (1, 2, 7):
+        random.Random(partitions).shuffle(events)
+        found.append(contents(build(tables(events, partitions), settings, fitted)))
+    assert found[0] == found[1] == found[2]
+    assert 20 < len(found[0]["examples"]) < 400 and len(found[0]["candidates"]) > 20
+
+
+def test_what_arrives_after_a_cut_changes_no_example_before_it(tables, config) -> None:
+    from pipelines.examples.build import build
+
+    cut, settings, events = 130, config(), history()
+    past = [line for line in events if int(line.split()[4]) <= cut]
+    assert len(past) < 0.8 * len(events)
+    found = []
+    for lines in (events, past):
+        built = build(tables(lines), settings, FITTED)
+        closed = built.examples.where(f"event_time <= {cut} and label_time <= {cut}")
+        found.append((sorted(map(str, closed.collect())), built.exists.where(f"exists_from <= {cut}").count()))
+    assert found[0] == found[1] and len(found[0][0]) > 20

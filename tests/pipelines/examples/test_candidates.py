@@ -1,0 +1,72 @@
+import pytest
+
+FOREVER = 2**63 - 1
+EXAMPLES = "as_of long, known_by long, event_time long, label float, split string"
+
+
+@pytest.fixture
+def examples(spark):
+    def make(*rows):
+        return spark.createDataFrame([(b, b + 1, t, float(label), split) for b, t, label, split in rows], EXAMPLES)
+
+    return make
+
+
+def intervals(frame):
+    return {(r.item_id, r.in_effect_from, r.in_effect_to, r.colour) for r in frame.collect()}
+
+
+def test_clocks_are_those_of_held_out_positives_with_the_time_of_the_last(examples, config) -> None:
+    from pipelines.examples.candidates import evaluation_clocks
+
+    rows = examples(
+        (10, 12, 1, "train"),
+        (20, 22, 0, "validation"),
+        (30, 32, 1, "validation"),
+        (30, 38, 1, "test"),
+        (30, 39, 0, "test"),
+        (40, 42, 1, "test"),
+    )
+    assert {tuple(r) for r in evaluation_clocks(rows, config()).collect()} == {(30, 31, 38), (40, 41, 42)}
+
+
+def test_a_seeded_sample_of_clocks_is_the_same_in_any_order_of_the_rows(examples, config) -> None:
+    from pipelines.examples.candidates import evaluation_clocks
+
+    rows = examples(*[(10 * k, 10 * k + 5, 1, split) for k in range(20) for split in ("validation", "test")])
+    settings = config(evaluation={"max_clocks": 3})
+    first = {tuple(r) for r in evaluation_clocks(rows, settings).collect()}
+    again = {tuple(r) for r in evaluation_clocks(rows.repartition(7), settings).collect()}
+    assert first == again and len(first) == 3
+
+
+def test_an_items_versions_cover_its_existence_once_and_start_without_content(spark, catalogue) -> None:
+    from pipelines.examples.candidates import candidates_at, versions_in_effect
+
+    items = catalogue("a 10 - red", "a 50 - blue", "b 5 - green", "b 20 - grey", "never 1 - red")
+    exists = spark.createDataFrame([("a", 3), ("b", 30), ("bare", 7)], "item_id string, exists_from long")
+    versions = versions_in_effect(items, exists)
+    assert intervals(versions) == {
+        ("a", 3, 10, None),
+        ("a", 10, 50, "red"),
+        ("a", 50, FOREVER, "blue"),
+        ("b", 30, FOREVER, "grey"),
+        ("bare", 7, FOREVER, None),
+    }
+    clocks = spark.createDataFrame([(10, 11, 29)], "as_of long, known_by long, last long")
+    assert intervals(candidates_at(clocks, versions)) == {("a", 10, 50, "red"), ("bare", 7, FOREVER, None)}
+    later = spark.createDataFrame([(49, 49, 50)], "as_of long, known_by long, last long")
+    assert {r[1] for r in intervals(candidates_at(later, versions)) if r[0] == "a"} == {10, 50}
+
+
+def test_past_positives_are_those_known_at_the_clock(spark, log, config) -> None:
+    from pipelines.examples.candidates import attach_past_positives
+
+    events = log(
+        "u a 1 click", "v a 9 click 11", "u a 8 click 12", "u a 10 click 10", "u a 3 impression", "u b 3 click"
+    )
+    rows = spark.createDataFrame(
+        [(10, 11, "a"), (10, 11, "b"), (10, 11, "c")], "as_of long, known_by long, item_id string"
+    )
+    found = attach_past_positives(rows, events, config()).collect()
+    assert {r.item_id: r.past_positives for r in found} == {"a": 2, "b": 1, "c": 0}

@@ -57,7 +57,7 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
-            .config("spark.log.level", "ERROR")
+            .config("spark.log.level", "FATAL")  # an error reaches us as an exception, with all it says
             .config("spark.sql.shuffle.partitions", str(options.shuffle_partitions))
         )
     builder = (

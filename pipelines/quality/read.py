@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -150,11 +153,29 @@ def _read_parquet(spark: SparkSession, root: str, label: str, source: Source, fi
     folder = posixpath.join(root, source.path)
     if fs.isdir(folder):
         reader = reader.option("basePath", fs.unstrip_protocol(folder))  # day=2024-01-01/ gives a column `day`
+    types = {field.name: field.type for file in files for field in _parquet_schema(file)}
+    nanos = {name: kind for name, kind in types.items() if pa.types.is_timestamp(kind) and kind.unit == "ns"}
+    if nanos:  # what pandas writes; Spark has no such type and would refuse the file
+        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     frame = reader.parquet(*[_literal(file) for file in files])
     check_columns(label, source, frame.columns, files[0])
     columns = {name: F.col("`" + name.replace("`", "``") + "`") for name in frame.columns}
+    for name, kind in nanos.items():
+        moment = F.timestamp_micros(F.floor(columns[name].try_cast("decimal(20,0)") / 1_000).cast("bigint"))
+        columns[name] = (moment if kind.tz else moment.cast("timestamp_ntz")).alias(name)
     row = F.to_json(F.struct(*columns.values()), {"ignoreNullFields": "false"})
     return Raw(label, frame, columns, _file_name(root), row, F.lit(None).cast("string"))
+
+
+def _parquet_schema(file: str) -> Any:
+    """A file's Arrow schema. Raises SourceError where it is not Parquet."""
+    with fsspec.open(file, "rb") as binary:
+        try:
+            return pq.read_schema(binary)
+        except pa.ArrowException as error:
+            raise SourceError(
+                f"{file} is not a Parquet file; set the source's format to what it is ({error})"
+            ) from None
 
 
 def _read_jsonl(spark: SparkSession, root: str, label: str, source: Source, files: Sequence[str]) -> Raw:

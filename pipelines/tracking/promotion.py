@@ -7,7 +7,7 @@ from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
 
 from pipelines.config import PromotionOptions
-from pipelines.tracking.runs import CHALLENGER, CHAMPION, metric_key
+from pipelines.tracking.runs import CHALLENGER, CHAMPION, SCORER, metric_key
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def scorer_files(client: MlflowClient, name: str, alias: str) -> str | None:
     if version is None:
         return None
     folder: str = artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
-    return f"{folder.rstrip('/')}/artifacts/scorer"
+    return f"{folder.rstrip('/')}/artifacts/{SCORER}"

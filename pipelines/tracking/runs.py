@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import mlflow
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -16,11 +18,14 @@ from mlflow.types.schema import Array
 
 from pipelines.config import Config
 from pipelines.features import feature_set
+from pipelines.retrieval.scorer import FILES
 from pipelines.tracking.store import connect, model_name
 from schemas.manifest import Manifest
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+SCORER = "scorer"
+"""The logged model's name, and its artifact's."""
 _PACKAGES = Path(__file__).resolve().parents[2]
 _SERVING = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pyarrow", "pydantic", "fsspec", "PyYAML")
 _TYPES = {
@@ -71,7 +76,6 @@ def log_training(
     records: Manifest,
     records_path: str,
     history: Sequence[Mapping[str, float]],
-    say: Any = None,
 ) -> dict[str, str]:
     """Log a finished training and register its scorer as `challenger`.
 
@@ -105,15 +109,22 @@ def log_training(
             }
         )
         mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
-        logged = mlflow.pyfunc.log_model(
-            name="scorer",
-            python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={"scorer": scorer},
-            code_paths=[str(_PACKAGES / "schemas"), str(_PACKAGES / "pipelines")],
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _SERVING],
-            signature=signature(config),
-            registered_model_name=name,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            # MLflow files an artifact under its folder's name, which has to be the same in every version.
+            local = Path(folder) / SCORER
+            local.mkdir()
+            fs, source = fsspec.core.url_to_fs(scorer)
+            for file in FILES.values():
+                fs.get_file(f"{source}/{file}", str(local / file))
+            logged = mlflow.pyfunc.log_model(
+                name=SCORER,
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={SCORER: str(local)},
+                code_paths=[str(_PACKAGES / "schemas"), str(_PACKAGES / "pipelines")],
+                pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _SERVING],
+                signature=signature(config),
+                registered_model_name=name,
+            )
     version = str(logged.registered_model_version)
     client.set_registered_model_alias(name, CHALLENGER, version)
     return {"run_id": run_id, "name": name, "version": version}

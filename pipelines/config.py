@@ -437,9 +437,9 @@ class Config(Options):
             if entity not in ("user", "item") and entity.removeprefix("item.") not in bags:
                 valid = ["user", "item", *(f"item.{name}" for name in bags)]
                 raise ValueError(f"preferences.entities must be among {valid}, got {entity!r}")
-        for column in self.preferences.recent:
-            if column not in bags and column != "item_id":
-                raise ValueError(f"preferences.recent must be among {['item_id', *bags]}, got {column!r}")
+        for recent in self.preferences.recent:
+            if recent not in bags and recent != "item_id":
+                raise ValueError(f"preferences.recent must be among {['item_id', *bags]}, got {recent!r}")
         return self
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import ARROW_TYPES
+from schemas.content import Side
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -39,7 +40,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             }
         )
 
-    def _table(self, frame: pd.DataFrame, side: str) -> pa.Table:
+    def _table(self, frame: pd.DataFrame, side: Side) -> pa.Table:
         """A side's columns as Arrow; those that the caller left out are all missing."""
         arrays = {}
         for name, kind in self.scorer.columns(side).items():

@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.launch import CHAIN, SPARK_JOBS
+from pipelines.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
@@ -61,7 +63,9 @@ def test_the_dag_parses_without_heavy_imports_and_keeps_the_order_of_the_chain(h
 
 
 def test_a_real_dag_run_makes_a_champion_and_recommendations(home, tmp_path) -> None:
-    conf = {"config": str(ROOT / "tests/end_to_end/small_demo.yaml"), "data": "", "out": str(tmp_path / "out")}
+    small = load_config([ROOT / "conf/demo.yaml", ROOT / "tests/end_to_end/small_demo.yaml"])
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.model_dump(mode="json")))
+    conf = {"config": str(tmp_path / "small.yaml"), "data": "", "out": str(tmp_path / "out")}
     done = subprocess.run(
         [PYTHON, "-m", "airflow", "dags", "test", "thaw_chain", "2025-03-01", "--conf", json.dumps(conf)],
         env=home,

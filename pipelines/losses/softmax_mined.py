@@ -19,8 +19,8 @@ _MASKED = -1e9
 def softmax_mined(batch: Batch, options: LossOptions, seed: Any) -> Any:
     """Cross-entropy of the positive among itself and `num_negatives` mined items, the weighted mean over positive rows.
 
-    Negative j of row i is the item of row (i + shift_j) mod n; the shifts are distinct, so no row is drawn twice. A mined
-    item that the same user has a positive with in this batch, the row's own included, is masked out. Logits are
+    Negative j of row i is the item of row (i + shift_j) mod n; the shifts are distinct, so no row is drawn twice. A
+    mined item that the same user has a positive with in this batch, the row's own included, is masked out. Logits are
     scale·cosine / temperature. A batch without a positive gives 0.
     """
     rows = ops.shape(batch.label)[0]

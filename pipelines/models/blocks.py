@@ -19,12 +19,20 @@ def derived_seed(seed: int, *names: str) -> int:
     return int.from_bytes(key, "big") % (2**31 - 1)
 
 
-def embedding_table(name: str, size: int, width: int, seed: int) -> Any:
-    """A category embedding. Rows start about as long as a normalised number is large, not near zero."""
-    start = keras.initializers.RandomNormal(stddev=width**-0.5, seed=derived_seed(seed, name))
-    table = keras.layers.Embedding(size, width, embeddings_initializer=start, name=name)
-    table.build()
-    return table
+class Table(keras.layers.Layer):  # type: ignore[misc]
+    """A category embedding that several inputs may share. Id 0 is padding: it has no row and reads as zeros."""
+
+    def __init__(self, size: int, width: int, *, seed: int, name: str) -> None:
+        super().__init__(name=name)
+        self.width = width
+        # Rows start about as long as a normalised number is large: near zero they would be slow to be noticed.
+        start = keras.initializers.RandomNormal(stddev=width**-0.5, seed=derived_seed(seed, name))
+        self.rows = self.add_weight(shape=(size - 1, width), initializer=start, name="rows")
+
+    def call(self, ids: Any) -> Any:
+        """(n, length) ids -> (n, width), the sum of their rows."""
+        padded = ops.concatenate([ops.zeros((1, self.width), self.compute_dtype), self.rows], axis=0)
+        return ops.sum(ops.take(padded, ids, axis=0), axis=1)
 
 
 class Mlp(keras.layers.Layer):  # type: ignore[misc]
@@ -58,14 +66,12 @@ class BagMean(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, ids_shape: Any) -> None:
         """Make the vector that stands for an empty bag."""
-        self.missing = self.add_weight(shape=(self.table.output_dim,), initializer="zeros", name="missing")
+        self.missing = self.add_weight(shape=(self.table.width,), initializer="zeros", name="missing")
 
     def call(self, ids: Any) -> Any:
         """(n, length) ids, 0 for padding -> (n, width)."""
-        known = ops.cast(ops.not_equal(ids, 0), self.compute_dtype)
-        count = ops.sum(known, axis=1, keepdims=True)
-        total = ops.sum(self.table(ids) * ops.expand_dims(known, -1), axis=1)
-        return ops.where(count > 0, total / ops.maximum(count, 1), self.missing)
+        count = ops.sum(ops.cast(ops.not_equal(ids, 0), self.compute_dtype), axis=1, keepdims=True)
+        return ops.where(count > 0, self.table(ids) / ops.maximum(count, 1), self.missing)
 
 
 class Numbers(keras.layers.Layer):  # type: ignore[misc]
@@ -90,9 +96,7 @@ class Fields(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         self.specs = tuple(specs)
         self.readers = [
-            BagMean(tables[spec.table], name=spec.name)
-            if spec.kind == "ids"
-            else Numbers(name=spec.name)
+            BagMean(tables[spec.table], name=spec.name) if spec.kind == "ids" else Numbers(name=spec.name)
             for spec in specs
         ]
         self.mlp = Mlp(units, seed=derived_seed(seed, name), name="mlp")

@@ -14,7 +14,7 @@ from keras import ops
 
 from pipelines.config import ModelOptions
 from pipelines.errors import ConfigError
-from pipelines.models.blocks import Fields, Mlp, Preference, derived_seed, embedding_table, unit
+from pipelines.models.blocks import Fields, Mlp, Preference, Table, derived_seed, unit
 from schemas.content import Side
 from schemas.fitted import InputSpec
 
@@ -65,7 +65,7 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         self.specs = tuple(inputs)
         self.options = options
         self.tables = {
-            name: embedding_table(name, size, options.embedding_dim, seed) for name, size in _table_sizes(inputs)
+            name: Table(size, options.embedding_dim, seed=seed, name=name) for name, size in _table_sizes(inputs)
         }
         of_side = {side: [spec for spec in inputs if spec.side == side] for side in ("user", "item")}
         self.user_tower = Tower("user", of_side["user"], self.tables, options, seed=seed)

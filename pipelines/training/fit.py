@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -23,6 +23,13 @@ MONITOR = "validation_loss"
 """What decides on the best epoch. The summed loss ranks each positive against mined items, as the evaluation ranks the
 catalogue; the AUC over all rows mostly tells users and moments with many positives from those with few."""
 _RATE_BATCHES = 32
+
+
+class Rows(Protocol):
+    """A split's rows, in batches of (inputs, extras)."""
+
+    def epoch(self, number: int) -> Any:
+        """The tf.data.Dataset of epoch 0, 1, …"""
 
 
 @dataclass(frozen=True)
@@ -55,33 +62,40 @@ class History:
 
 def fit(
     model: Any,
-    train: Any,
-    validation: Any | None,
+    train: Rows,
+    validation: Rows | None,
     options: TrainingOptions,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
-    """Train `model` in place on datasets of (inputs, extras) batches.
+    """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
-    Without validation rows every epoch is run and the last one kept. Raises InputError where there is no training row
-    and where the loss stops being finite.
+    Without validation rows every epoch is run and the last one kept. Raises InputError where no training row has a
+    weight, and where a loss stops being finite.
     """
     make_deterministic(seed)
-    model.bias.assign(_logit(_base_rate(train)))
+    model.bias.assign(_logit(_base_rate(train.epoch(0))))
     objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"))
+    # Determinism rules out XLA on TensorFlow; said here so that no backend decides by itself.
     objective.compile(optimizer=keras.optimizers.Adam(options.learning_rate), jit_compile=False)
     progress = Progress(options.epochs)
-    record = _Record(progress, options.epochs, on_epoch)
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
-    objective.fit(
-        train,
-        validation_data=validation,
-        epochs=options.epochs,
-        callbacks=[record, progress, *([stopping] if validation is not None else [])],
-        verbose=0,
-    )
-    best = stopping.best_epoch + 1 if validation is not None else len(record.epochs)
-    return History(tuple(record.epochs), best)
+    epochs: list[Epoch] = []
+    best = _Best()
+    for number in range(1, options.epochs + 1):
+        progress.epoch = number
+        epoch = _run_epoch(objective, number, train, validation, progress)
+        epochs.append(epoch)
+        progress.line(_line(epoch, options.epochs))
+        if on_epoch:
+            on_epoch(epoch)
+        # Without validation the newest counts as the best.
+        monitored = epoch.metrics[MONITOR] if validation is not None else -number
+        if monitored < best.value:
+            best = _Best(monitored, number, model.get_weights())
+        elif number - best.epoch >= max(options.patience, 1):
+            break
+    model.set_weights(best.weights)
+    return History(tuple(epochs), best.epoch)
 
 
 def make_deterministic(seed: int) -> None:
@@ -93,46 +107,30 @@ def make_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-class _Record(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keeps the epochs' metrics and speeds, tells of them, and stops at a loss that is not finite."""
-
-    def __init__(self, progress: Progress, epochs: int, on_epoch: Callable[[Epoch], None] | None) -> None:
-        super().__init__()
-        self.progress = progress
-        self.planned = epochs
-        self.on_epoch = on_epoch
-        self.epochs: list[Epoch] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the clock."""
-        self.started = time.monotonic()
-        self.trained: float | None = None
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        """Stop the clock: speed is of training alone."""
-        self.trained = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep, tell, check."""
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        seconds = (self.trained or time.monotonic()) - self.started
-        rows = logs.pop("rows")
-        metrics = {_metric_name(name): value for name, value in logs.items() if name not in ("auc", "val_rows")}
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the {name.replace('_', ' ')} must stay finite, got {value} in epoch {epoch + 1}; "
-                    "lower training.learning_rate"
-                )
-        done = Epoch(epoch + 1, metrics, rows / max(seconds, 1e-9))
-        self.epochs.append(done)
-        self.progress.line(_line(done, self.planned))
-        if self.on_epoch:
-            self.on_epoch(done)
+@dataclass(frozen=True)
+class _Best:
+    value: float = math.inf
+    epoch: int = 0
+    weights: Any = None
 
 
-def _metric_name(name: str) -> str:
-    return name.replace("val_", "validation_", 1) if name.startswith("val_") else name
+def _run_epoch(objective: Objective, number: int, train: Rows, validation: Rows | None, progress: Progress) -> Epoch:
+    """Train on one pass, evaluate, check. Speed is of the training alone."""
+    started = time.monotonic()
+    fitted = objective.fit(train.epoch(number - 1), epochs=1, verbose=0, shuffle=False, callbacks=[progress])
+    seconds = time.monotonic() - started
+    metrics = {name: float(values[0]) for name, values in fitted.history.items() if name != "auc"}
+    rows = metrics.pop("rows")
+    if validation is not None:
+        evaluated = objective.evaluate(validation.epoch(0), verbose=0, return_dict=True)
+        metrics |= {f"validation_{name}": float(value) for name, value in evaluated.items() if name != "rows"}
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"the {name.replace('_', ' ')} must stay finite, got {value} in epoch {number}; "
+                "lower training.learning_rate"
+            )
+    return Epoch(number, metrics, rows / max(seconds, 1e-9))
 
 
 def _line(epoch: Epoch, planned: int) -> str:
@@ -146,9 +144,7 @@ def _base_rate(train: Iterable[Any]) -> float:
     With the bias there from the start, the towers need not learn it.
     """
     positive = total = 0.0
-    for number, (_, extras) in enumerate(train):
-        if number == _RATE_BATCHES:
-            break
+    for _, (_, extras) in zip(range(_RATE_BATCHES), train, strict=False):
         weight = np.asarray(extras["weight"], "float64")
         positive += float((weight * np.asarray(extras["label"], "float64")).sum())
         total += float(weight.sum())

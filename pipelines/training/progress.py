@@ -19,10 +19,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         self.stream = stream or sys.stderr
         self.steps: int | None = None
         self.drawn_at = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Remember which epoch it is."""
-        self.epoch = epoch
+        self.epoch = 1
         self.seen = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -35,11 +32,11 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         share = min(1.0, self.seen / self.steps) if self.steps else 0.0
         bar = ("█" * round(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "░")
         of_steps = f"{self.seen}/{self.steps}" if self.steps else f"{self.seen}"
-        self._write(f"\rtraining  epoch {self.epoch + 1}/{self.epochs}  {bar}  step {of_steps}")
+        self._write(f"\rtraining  epoch {self.epoch}/{self.epochs}  {bar}  step {of_steps}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Learn how many steps an epoch has."""
-        self.steps = self.seen
+        self.steps, self.seen = self.seen, 0
 
     def line(self, text: str) -> None:
         """A whole line, in place of the bar."""

@@ -1,0 +1,166 @@
+"""The whole scorer: raw feature values in, embeddings and scores out. What is saved, registered and served.
+
+Files of a saved scorer: `towers.npz` (weights by path), `encoder.json` (vocabularies, normalisers, inputs) and
+`model.json` (options). How weights come about is left to training, finding the best items to `top_k`.
+"""
+
+import io
+import json
+import posixpath
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.config import ModelOptions
+from pipelines.content.encoder import Encoder
+from pipelines.errors import CorruptDatasetError
+from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
+from pipelines.storage import file_table
+from schemas.columns import ColumnType
+from schemas.content import Side
+from schemas.fitted import EncoderState
+from schemas.manifest import TableEntry
+
+Floats = npt.NDArray[np.float32]
+
+FILES = {"towers": "towers.npz", "encoder": "encoder.json", "model": "model.json"}
+"""Table of the `model` dataset -> file."""
+
+
+class ModelCard(BaseModel):
+    """What a model is built from, besides the encoder's inputs: `model.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = "dropoutnet"
+    options: ModelOptions
+
+
+class Scorer:
+    """A trained model and its encoder."""
+
+    def __init__(self, model: DropoutNet, state: EncoderState) -> None:
+        self.model = model
+        self.encoder = Encoder(state)
+
+    @staticmethod
+    def save(folder: str, model: DropoutNet, state: EncoderState) -> dict[str, TableEntry]:
+        """Write the files under a staged folder and describe them. Equal weights make equal bytes."""
+        fs, _ = fsspec.core.url_to_fs(folder)
+        card = ModelCard(options=model.options)
+        content = {
+            "towers": weights_to_bytes(model),
+            "encoder": _pretty(state.model_dump(mode="json")),
+            "model": _pretty(card.model_dump(mode="json")),
+        }
+        for table, value in content.items():
+            fs.pipe_file(posixpath.join(folder, FILES[table]), value)
+        return {table: file_table(folder, name) for table, name in FILES.items()}
+
+    @classmethod
+    def load(cls, folder: str) -> "Scorer":
+        """Read what `save` wrote. Raises CorruptDatasetError where a file is missing or does not fit the others."""
+        try:
+            state = EncoderState.model_validate_json(_read(folder, "encoder"))
+            card = ModelCard.model_validate_json(_read(folder, "model"))
+        except ValidationError as error:
+            raise CorruptDatasetError(f"{folder} must hold a saved scorer, it does not: {error}; train again") from None
+        model = build_dropoutnet(state.inputs, card.options, seed=0)
+        weights_from_bytes(model, _read(folder, "towers"), folder)
+        return cls(model, state)
+
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied by."""
+        return float(self.model.scale)
+
+    @property
+    def bias(self) -> float:
+        """What is added: score = scale·cosine + bias."""
+        return float(self.model.bias)
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self.model.options.tower_units[-1]
+
+    def embed(self, side: Side, table: pa.Table, *, missing_preference: bool = False, batch_size: int = 8192) -> Floats:
+        """Raw features of a side -> (n, d) vectors of length 1. `missing_preference`: as if nothing happened yet."""
+        pieces = [
+            self.embed_inputs(side, self.encoder.encode(piece, side), missing_preference=missing_preference)
+            for piece in (table.slice(start, batch_size) for start in range(0, table.num_rows, batch_size))
+        ]
+        return np.concatenate([np.zeros((0, self.dimension), np.float32), *pieces])
+
+    def embed_inputs(
+        self, side: Side, inputs: Mapping[str, npt.NDArray[Any]], *, missing_preference: bool = False
+    ) -> Floats:
+        """Encoded inputs of a side -> (n, d)."""
+        return np.asarray(self.model.tower(side)(dict(inputs), missing_preference=missing_preference), np.float32)
+
+    def score(self, users: Floats, items: Floats) -> Floats:
+        """Logits of every user with every item: (n, d), (m, d) -> (n, m)."""
+        return np.asarray(self.scale * (users @ items.T) + self.bias, np.float32)
+
+    def score_pairs(self, users: Floats, items: Floats) -> Floats:
+        """Logits of each row's user with its item: (n, d), (n, d) -> (n,)."""
+        return np.asarray(self.scale * np.einsum("nd,nd->n", users, items) + self.bias, np.float32)
+
+    def columns(self, side: Side) -> dict[str, ColumnType]:
+        """The raw feature columns that `embed` reads, with their types."""
+        state = self.encoder.state
+        types: dict[str, ColumnType] = {}
+        for spec in self.encoder.inputs(side):
+            for name in spec.columns:
+                if spec.kind == "floats":
+                    types[name] = "float64" if name in state.normalisers else "list<float32>"
+                else:
+                    one = spec.table not in state.vocabularies or (spec.part == "content" and spec.length == 1)
+                    types[name] = "string" if one else "list<string>"
+        return types
+
+
+def weights_to_bytes(model: Any) -> bytes:
+    """Weights by path as an .npz without pickles. NumPy gives its members a fixed date: equal weights, equal bytes."""
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, **{weight.path: np.asarray(weight) for weight in model.weights})
+    return out.getvalue()
+
+
+def weights_from_bytes(model: Any, content: bytes, origin: str) -> None:
+    """Set weights by path. Raises CorruptDatasetError where names or shapes are not the model's."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CorruptDatasetError(
+            f"{origin}: {FILES['towers']} must be an .npz, it is not ({error}); train again"
+        ) from None
+    wanted = {weight.path: tuple(weight.shape) for weight in model.weights}
+    found = {name: array.shape for name, array in arrays.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        raise CorruptDatasetError(
+            f"{origin}: the saved weights must fit the model, {', '.join(differing[:3])} does not; train again"
+        )
+    for weight in model.weights:
+        weight.assign(arrays[weight.path])
+
+
+def _pretty(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _read(folder: str, table: str) -> bytes:
+    fs, _ = fsspec.core.url_to_fs(folder)
+    path = posixpath.join(folder, FILES[table])
+    try:
+        return bytes(fs.cat_file(path))
+    except FileNotFoundError:
+        raise CorruptDatasetError(f"a scorer must have {path}, it is missing; train again") from None

@@ -1,0 +1,159 @@
+"""What a model promises: missing is a state of its own, sides without one part work, equal seeds make equal weights."""
+
+import numpy as np
+import pytest
+
+from pipelines.config import ModelOptions
+from pipelines.errors import ConfigError
+from pipelines.models.dropoutnet import build_dropoutnet, empty_rows
+from schemas.fitted import InputSpec
+
+OPTIONS = ModelOptions(
+    embedding_dim=4, content_units=(6,), preference_units=(5,), tower_units=(8, 3), preference_dropout=0.5
+)
+
+
+def ids(name, side, part, table, size=9, length=3) -> InputSpec:
+    return InputSpec(name=name, side=side, part=part, kind="ids", length=length, table=table, table_size=size)
+
+
+def floats(name, side, part, length=2) -> InputSpec:
+    return InputSpec(name=name, side=side, part=part, kind="floats", length=length)
+
+
+BOTH = (
+    ids("user_interests", "user", "content", "user_interests"),
+    floats("user_statistics", "user", "preference"),
+    ids("user_recent_tags", "user", "preference", "tags"),
+    ids("item_tags", "item", "content", "tags"),
+    floats("item_numbers", "item", "content"),
+    floats("item_statistics", "item", "preference"),
+)
+BEHAVIOUR_ONLY = (
+    floats("user_statistics", "user", "preference"),
+    ids("user_recent_item_id", "user", "preference", "item_id"),
+    floats("item_statistics", "item", "preference"),
+)
+CONTENT_ONLY = (
+    floats("user_numbers", "user", "content"),
+    ids("item_tags", "item", "content", "tags"),
+)
+EVERY_SHAPE = pytest.mark.parametrize(
+    "specs", [BOTH, BEHAVIOUR_ONLY, CONTENT_ONLY], ids=["both", "behaviour", "content"]
+)
+
+
+def rows_of(specs, rows=6, seed=0):
+    draw = np.random.default_rng(seed)
+    return {
+        spec.name: draw.integers(0, spec.table_size, (rows, spec.length))
+        if spec.kind == "ids"
+        else draw.normal(size=(rows, spec.length)).astype("float32")
+        for spec in specs
+    }
+
+
+def embeddings(model, inputs, **flags):
+    return {side: np.asarray(model.tower(side)(inputs, **flags)) for side in ("user", "item")}
+
+
+@EVERY_SHAPE
+def test_embeddings_have_length_one_and_the_score_is_scale_times_cosine_plus_bias(specs) -> None:
+    model, inputs = build_dropoutnet(specs, OPTIONS, 1), rows_of(specs)
+    model.bias.assign(-1.5)
+    out = {name: np.asarray(value) for name, value in model(inputs).items()}
+    np.testing.assert_allclose(np.linalg.norm(out["user"], axis=1), 1, rtol=1e-5)
+    cosine = (out["user"] * out["item"]).sum(axis=1)
+    np.testing.assert_allclose(out["score"], float(model.scale) * cosine - 1.5, rtol=1e-4, atol=1e-5)
+
+
+@EVERY_SHAPE
+def test_rows_of_which_nothing_is_known_are_finite(specs) -> None:
+    for value in embeddings(build_dropoutnet(specs, OPTIONS, 1), empty_rows(specs, 3)).values():
+        assert value.shape == (3, 3)
+        assert np.isfinite(value).all()
+
+
+@EVERY_SHAPE
+def test_rows_do_not_see_each_other(specs) -> None:
+    model, inputs, order = build_dropoutnet(specs, OPTIONS, 1), rows_of(specs), np.array([3, 0, 5, 1, 4, 2])
+    whole, mixed = embeddings(model, inputs), embeddings(model, {name: v[order] for name, v in inputs.items()})
+    for side in whole:
+        np.testing.assert_allclose(mixed[side], whole[side][order], rtol=1e-5, atol=1e-6)
+
+
+@EVERY_SHAPE
+def test_equal_seeds_make_equal_weights_and_others_do_not(specs) -> None:
+    first, same, other = (build_dropoutnet(specs, OPTIONS, seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_preference_that_is_missing_is_not_one_of_zeros() -> None:
+    model, zeros = build_dropoutnet(BOTH, OPTIONS, 1), rows_of(BOTH)
+    for name in ("user_statistics", "item_statistics"):
+        zeros[name] = np.zeros_like(zeros[name])
+    zeros["user_recent_tags"][:] = 0
+    known, missing = embeddings(model, zeros), embeddings(model, zeros, missing_preference=True)
+    for side in known:
+        assert np.abs(known[side] - missing[side]).max() > 1e-3
+
+
+def test_truly_missing_asked_for_and_dropped_are_one_state() -> None:
+    always = build_dropoutnet(BOTH, OPTIONS.model_copy(update={"preference_dropout": 1.0}), 1)
+    inputs = rows_of(BOTH)
+    nothing = inputs | {spec.name: empty_rows(BOTH, 6)[spec.name] for spec in BOTH if spec.part == "preference"}
+    asked = embeddings(always, inputs, missing_preference=True)
+    for other in (embeddings(always, nothing), embeddings(always, inputs, training=True)):
+        for side in asked:
+            np.testing.assert_array_equal(other[side], asked[side])
+
+
+def test_dropout_takes_rows_in_the_configured_share_and_only_in_training() -> None:
+    model, inputs = build_dropoutnet(BOTH, OPTIONS, 1), rows_of(BOTH, rows=400)
+    known, missing = embeddings(model, inputs), embeddings(model, inputs, missing_preference=True)
+    trained = embeddings(model, inputs, training=True)
+    for side in known:
+        as_missing = np.isclose(trained[side], missing[side], atol=1e-6).all(axis=1)
+        as_known = np.isclose(trained[side], known[side], atol=1e-6).all(axis=1)
+        assert (as_missing ^ as_known).all()
+        assert 0.4 < as_missing.mean() < 0.6
+
+
+def test_a_known_value_beside_missing_ones_still_counts() -> None:
+    model, inputs = build_dropoutnet(BOTH, OPTIONS, 1), empty_rows(BOTH, 2)
+    inputs["user_statistics"][1, 0] = 3.0
+    user = embeddings(model, inputs)["user"]
+    assert np.abs(user[0] - user[1]).max() > 1e-3
+
+
+def test_a_bag_is_the_mean_of_its_ids_wherever_its_padding_stands() -> None:
+    model, inputs = build_dropoutnet(BOTH, OPTIONS, 1), empty_rows(BOTH, 4)
+    inputs["item_tags"][:] = [[4, 0, 0], [0, 4, 0], [4, 4, 4], [4, 5, 0]]
+    item = embeddings(model, inputs)["item"]
+    np.testing.assert_allclose(item[1], item[0], rtol=1e-6)
+    np.testing.assert_allclose(item[2], item[0], rtol=1e-5)
+    assert np.abs(item[3] - item[0]).max() > 1e-3
+
+
+def test_a_bag_and_the_content_it_comes_from_share_one_embedding() -> None:
+    model = build_dropoutnet(BOTH, OPTIONS, 1)
+    assert sorted(weight.path for weight in model.weights if weight.path.endswith("/rows")) == [
+        "tags/rows",
+        "user_interests/rows",
+    ]
+    assert len({weight.path for weight in model.weights}) == len(model.weights)
+
+
+def test_content_that_reads_raw_ids_is_refused() -> None:
+    with pytest.raises(ConfigError, match="raw ids"):
+        build_dropoutnet((*BOTH, ids("item_self", "item", "content", "item_id")), OPTIONS, 1)
+
+
+def test_inputs_that_cannot_make_a_model_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the user side has none"):
+        build_dropoutnet([spec for spec in BOTH if spec.side == "item"], OPTIONS, 1)
+    with pytest.raises(ConfigError, match="agree on its size"):
+        build_dropoutnet((*BOTH, ids("item_more", "item", "content", "tags", size=10)), OPTIONS, 1)
+    with pytest.raises(ConfigError, match="tower_units"):
+        build_dropoutnet(BOTH, OPTIONS.model_copy(update={"tower_units": ()}), 1)

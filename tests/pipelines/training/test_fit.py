@@ -1,0 +1,115 @@
+"""Fitting: learns what is planted, repeats itself to the bit, keeps the best epoch, and says what went wrong."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.config import LossOptions, ModelOptions, TrainingOptions
+from pipelines.errors import InputError
+from pipelines.models.dropoutnet import build_dropoutnet
+from pipelines.training.fit import MONITOR, fit
+from pipelines.training.progress import Progress
+from schemas.fitted import InputSpec
+
+MODEL = ModelOptions(embedding_dim=4, content_units=(), preference_units=(), tower_units=(16, 8))
+TRAINING = TrainingOptions(batch_size=64, epochs=3, learning_rate=0.01, losses=LossOptions(num_negatives=5))
+SPECS = (
+    InputSpec(name="user_likes", side="user", part="content", kind="ids", length=1, table="user_likes", table_size=8),
+    InputSpec(name="item_kind", side="item", part="content", kind="ids", length=1, table="kind", table_size=8),
+    InputSpec(name="item_statistics", side="item", part="preference", kind="floats", length=1),
+)
+
+
+class Held:
+    """Rows in memory: a user clicks on an item of the kind that they like, and on little else."""
+
+    def __init__(self, rows=1000, seed=0, **extras) -> None:
+        draw = np.random.default_rng(seed)
+        likes, kind = draw.integers(2, 8, (2, rows, 1))
+        label = (draw.random(rows) < np.where(likes == kind, 0.8, 0.05)[:, 0]).astype("float32")
+        inputs = {"user_likes": likes, "item_kind": kind, "item_statistics": draw.normal(size=(rows, 1))}
+        inputs["item_statistics"] = inputs["item_statistics"].astype("float32")
+        keys = {"user_key": np.arange(rows) // 2, "item_key": draw.integers(0, 50, rows) + 2**61}
+        self.batch = inputs, {"label": label, "weight": np.ones(rows, "float32"), **keys, **extras}
+
+    def epoch(self, number):
+        return tf.data.Dataset.from_tensor_slices(self.batch).batch(64)
+
+
+def fitted(train, validation=None, training=TRAINING, seed=5, **more):
+    model = build_dropoutnet(SPECS, MODEL, seed)
+    return model, fit(model, train, validation, training, seed, **more)
+
+
+def test_planted_tastes_are_learned() -> None:
+    _, history = fitted(Held(3000), Held(1000, seed=1), TRAINING.model_copy(update={"epochs": 8}))
+    assert history.epochs[history.best_epoch - 1].metrics["validation_auc"] > 0.85
+
+
+def test_the_same_seed_makes_the_same_weights_to_the_bit() -> None:
+    first, same, other = (fitted(Held(), Held(200, seed=1), seed=seed) for seed in (5, 5, 6))
+    assert first[1].to_json() == same[1].to_json()
+    assert all(np.array_equal(a, b) for a, b in zip(first[0].get_weights(), same[0].get_weights(), strict=True))
+    assert first[1].to_json() != other[1].to_json()
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_fit() -> None:
+    # Validation labels are turned round: the better the fit, the worse the validation.
+    validation = Held(300, seed=1)
+    validation.batch[1]["label"] = 1 - validation.batch[1]["label"]
+    training = TRAINING.model_copy(update={"epochs": 9, "patience": 2, "learning_rate": 0.02})
+    seen = []
+    model, history = fitted(Held(), validation, training, on_epoch=seen.append)
+    losses = [epoch.metrics[MONITOR] for epoch in history.epochs]
+    assert history.best_epoch == int(np.argmin(losses)) + 1
+    assert len(losses) == history.best_epoch + 2 < 9
+    assert tuple(seen) == history.epochs
+    again, _ = fitted(Held(), validation, training.model_copy(update={"epochs": history.best_epoch}))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+
+
+def test_without_validation_rows_every_epoch_is_run_and_the_last_kept() -> None:
+    _, history = fitted(Held(200), training=TRAINING.model_copy(update={"patience": 0}))
+    assert (len(history.epochs), history.best_epoch) == (3, 3)
+    assert set(history.epochs[0].metrics) == {"loss", "pointwise", "softmax"}
+
+
+def test_the_bias_starts_at_the_share_of_positives() -> None:
+    training = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    label = np.array([1, 0, 0, 0] * 50, "float32")
+    model, _ = fitted(Held(200, label=label), training=training)
+    assert float(model.bias) == pytest.approx(np.log(1 / 3), abs=1e-4)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_labels_that_are_all_equal_train_without_a_fuss(label) -> None:
+    same = Held(100, label=np.full(100, label, "float32"))
+    model, _ = fitted(same, same)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_loss_that_is_not_finite_is_explained() -> None:
+    with pytest.raises(InputError, match=r"must stay finite, got nan in epoch 1; lower training\.learning_rate"):
+        fitted(Held(100, weight=np.full(100, np.nan, "float32")))
+
+
+def test_rows_without_weight_are_explained() -> None:
+    with pytest.raises(InputError, match="weight above 0"):
+        fitted(Held(100, weight=np.zeros(100, "float32")))
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        progress = Progress(2, stream)
+        progress.on_train_batch_end(0)
+        progress.on_epoch_end(0)
+        progress.line("epoch done")
+    assert "step 1" in terminal.getvalue()
+    assert file.getvalue() == "epoch done\n"

@@ -7,7 +7,7 @@ is fitted is the training period's own affair, checked by `priors`. What the oth
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -17,7 +17,6 @@ from pipelines.examples.audit.report import Check, mismatch
 from pipelines.examples.build import Built, Tables
 from schemas.fitted import Fitted
 
-Build = Callable[[Tables, Config, Fitted], Built]
 COLD = ("cold_user", "cold_item")
 LABEL = ("label", "weight", "label_time")
 
@@ -29,6 +28,9 @@ class Published:
     examples: DataFrame
     candidates: DataFrame
     exists: DataFrame
+
+
+Build = Callable[[Tables, Config, Fitted], Built | Published]
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,27 @@ class Comparison:
     """Name of a check -> the rows for which it must hold; absent: all."""
     required: Column = field(default_factory=lambda: F.lit(True))
     """Rows that must be in both frames. The others are compared where they are."""
+    within: tuple[str, ...] = ()
+    """…but only where both frames have any row of the same values in these columns."""
 
 
 def check_future(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
     """Rebuild under another future and compare everything that lies at or before the cut."""
     cut = choose_cut(tables, built.candidates, config)
-    again = build(other_future(tables, cut, config), config, fitted)
-    flags_fixed = fitted.cuts.validation_start <= cut
+    other = other_future(tables, cut, config)
+    kept = [frame.persist() for frame in (other.interactions, other.items, other.users)]
+    try:
+        return _compare_all(built, build(other, config, fitted), cut, config, fitted.cuts.validation_start <= cut)
+    finally:
+        for frame in kept:
+            frame.unpersist()
+
+
+def _compare_all(
+    built: Published, again: Built | Published, cut: int, config: Config, flags_fixed: bool
+) -> list[Check]:
     examples = [frame.where(F.col("event_time") <= cut) for frame in (built.examples, again.examples)]
-    candidates = _candidates_until(cut, built.candidates, again.candidates)
+    candidates = [_candidates_until(cut, frame) for frame in (built.candidates, again.candidates)]
     exists = [frame.where(F.col("exists_from") <= cut) for frame in (built.exists, again.exists)]
     return [
         *compare(examples[0], examples[1], _of_examples(built.examples.columns, cut, flags_fixed)),
@@ -67,10 +81,14 @@ def compare(before: DataFrame, after: DataFrame, comparison: Comparison) -> list
     joined = sides[0].join(sides[1], on=key, how="full")
     both = F.col("before_there").isNotNull() & F.col("after_there").isNotNull()
     required = F.coalesce("before_required", "after_required")
+    if comparison.within:
+        group = Window.partitionBy(*comparison.within)
+        required = required & F.max("before_there").over(group) & F.max("after_there").over(group)
+    joined = joined.withColumn("required", F.coalesce(required, F.lit(False)))
     broken = {name: both & ~F.col(f"before_{i}").eqNullSafe(F.col(f"after_{i}")) for i, name in enumerate(groups)} | {
-        "rows": ~both & required
+        "rows": ~both & F.col("required")
     }
-    counts = [F.count_if(both | required).alias("rows")]
+    counts = [F.count_if(both | F.col("required")).alias("rows")]
     for i, bad in enumerate(broken.values()):
         counts += [F.count_if(bad).alias(f"n{i}"), F.min(F.when(bad, F.struct(*key))).alias(f"key{i}")]
     found = joined.agg(*counts).collect()[0]
@@ -98,22 +116,13 @@ def _of_candidates(columns: list[str], config: Config, flags_fixed: bool) -> Com
     snapshot = config.preferences.accuracy == "snapshot"
     served = F.col("as_of") + F.lit(parse_duration(config.preferences.publish_delay) if snapshot else 0)
     groups = {"features": features} | ({"cold flags": ["cold_item"]} if flags_fixed else {})
-    return Comparison("candidate", key, groups, required=F.col("in_effect_from") <= served)
+    return Comparison("candidate", key, groups, required=F.col("in_effect_from") <= served, within=key[:2])
 
 
-def _candidates_until(cut: int, *frames: DataFrame) -> list[DataFrame]:
-    """Candidates in effect and known by the cut, at the clocks of both frames; what ends later ends just after it."""
-    known = [
-        frame.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut)).withColumn(
-            "in_effect_to", F.least("in_effect_to", F.lit(cut + 1))
-        )
-        for frame in frames
-    ]
-    clock = ["as_of", "known_by"]
-    return [
-        mine.join(F.broadcast(other.select(*clock).distinct()), on=clock, how="left_semi")
-        for mine, other in zip(known, reversed(known), strict=True)
-    ]
+def _candidates_until(cut: int, candidates: DataFrame) -> DataFrame:
+    """Candidates in effect and known by the cut; what ends later ends just after it."""
+    known = candidates.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut))
+    return known.withColumn("in_effect_to", F.least("in_effect_to", F.lit(cut + 1)))
 
 
 def _digests(frame: DataFrame, comparison: Comparison, side: str) -> DataFrame:

@@ -60,8 +60,11 @@ class Oracle:
     def last_known(self, user: str, item: str, time: int, clock: Clock) -> tuple[int | None, int | None]:
         """Largest event_time and largest available_time among all events that count at the clock, of any age."""
         content = self.past.items.at(item, time)
-        uses_user = "user" in self.options.entities or self.options.recent
-        sides = [(self.past.user_log, self.past.rows_of_user.get(user, NO_ROWS))] if uses_user else []
+        own = self.past.rows_of_user.get(user, NO_ROWS)
+        counted = (
+            own if "user" in self.options.entities else self._latest(own, clock) if self.options.recent else NO_ROWS
+        )
+        sides = [(self.past.user_log, counted)]
         for entity in self.options.entities:
             if entity != "user":
                 sides += [(self.past.item_log, rows) for rows in self._groups(entity, item, content)]
@@ -113,16 +116,21 @@ class Oracle:
         prior = self.fitted.priors[f"{statistic.name}_{statistic.kind}"]
         return (above + strength * prior) / (below + strength)
 
-    def _bags(self, rows: Rows, clock: Clock) -> dict[str, list[str] | None]:
-        """Values of the user's latest positives, latest first, each item's content as of its event."""
+    def _latest(self, rows: Rows, clock: Clock) -> Rows:
+        """The user's latest positives known at the clock, latest first, ties by item."""
         log = self.past.user_log
         known = positives(log, log.known(rows, clock), self.config.labels).tolist()
-        latest = sorted(known, key=lambda r: (-int(log.time[r]), log.item[r]))[: self.options.recent_length]
+        order = sorted(known, key=lambda r: (-int(log.time[r]), log.item[r]))
+        return np.array(order[: self.options.recent_length], dtype=np.int64)
+
+    def _bags(self, rows: Rows, clock: Clock) -> dict[str, list[str] | None]:
+        """Values of the user's latest positives, latest first, each item's content as of its event."""
+        log, latest = self.past.user_log, self._latest(rows, clock).tolist()
         bags: dict[str, list[str] | None] = {}
         for column in self.options.recent:
             versions = [(log.item[r], self.past.items.at(log.item[r], int(log.time[r]))) for r in latest]
             values = [v for item, content in versions for v in as_list({**content, "item_id": item}.get(column))]
-            bags[f"user_recent_{column}"] = values if known else None
+            bags[f"user_recent_{column}"] = values if latest else None
         return bags
 
 

@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 from pipelines.config import Config, StatisticOptions
 from pipelines.examples.audit.oracle import WEIGHT_UNITS
 from pipelines.examples.audit.recheck import same
-from pipelines.examples.audit.report import Check, mismatch
+from pipelines.examples.audit.report import Check, merged, mismatch
 from schemas.fitted import Fitted
 
 
@@ -22,7 +22,7 @@ def check_priors(interactions: DataFrame, config: Config, fitted: Fitted) -> Che
     names = sorted({*expected, *fitted.priors})
     pairs = [(name, fitted.priors.get(name), expected.get(name)) for name in names]
     broken = [mismatch("fitted state", name, found, right) for name, found, right in pairs if not same(found, right)]
-    return Check("priors", len(names), len(broken), broken[0] if broken else "those of the training period")
+    return merged("priors", len(names), broken, "those of the training period")
 
 
 def _prior(statistic: StatisticOptions) -> Column:

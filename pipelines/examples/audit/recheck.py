@@ -8,7 +8,7 @@ from pipelines.config import Config
 from pipelines.examples.audit.log import Clock, Past, Row
 from pipelines.examples.audit.oracle import Oracle
 from pipelines.examples.audit.outcomes import Outcomes
-from pipelines.examples.audit.report import Check, mismatch
+from pipelines.examples.audit.report import Check, merged, mismatch
 from schemas.fitted import Fitted
 
 TOLERANCE = 1e-9
@@ -77,6 +77,6 @@ def _compare(
             broken = [mismatch(label(row), c, row[c], value) for c, value in values.items() if not same(row[c], value)]
             failures.setdefault(group, []).extend(broken[:1])
     return [
-        Check(f"{name}: {group}", len(rows), len(broken), broken[0] if broken else "equal to the plain recomputation")
+        merged(f"{name}: {group}", len(rows), broken, "equal to the plain recomputation")
         for group, broken in failures.items()
     ]

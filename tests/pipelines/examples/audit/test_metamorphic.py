@@ -1,0 +1,171 @@
+"""Another future changes nothing before the cut; a build into which the future flows is caught, whatever its path.
+
+The builds here are miniatures, one join each, so that each shows one leak alone.
+"""
+
+import pytest
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.examples.audit.future import choose_cut, other_future
+from pipelines.examples.audit.metamorphic import Published, check_future
+from schemas.interactions import INTERACTIONS
+
+HOUR = 3_600_000_000
+
+
+def example_frame(log: DataFrame) -> DataFrame:
+    """An honest example of each impression: the item's clicks known at its time."""
+    shown = log.where(F.col("action") == "impression").alias("shown")
+    known = (F.col("past.event_time") < F.col("shown.event_time")) & (
+        F.col("past.available_time") <= F.col("shown.event_time")
+    )
+    mine = (F.col("past.item_id") == F.col("shown.item_id")) & (F.col("past.action") == "click")
+    key = ["shown.user_id", "shown.item_id", "shown.event_time", "shown.available_time"]
+    return (
+        shown.join(log.alias("past"), mine & known, how="left")
+        .groupBy(*key)
+        .agg(F.count("past.item_id").alias("clicks"))
+        .select(
+            F.concat_ws("/", "user_id", "item_id", "event_time").alias("example_id"),
+            "user_id",
+            "item_id",
+            "event_time",
+            "clicks",
+            F.lit(0.0).alias("label"),
+            F.lit(1.0).alias("weight"),
+            F.greatest(F.col("event_time") + 2 * HOUR, "available_time").alias("label_time"),
+            F.lit(False).alias("cold_user"),
+            F.lit(False).alias("cold_item"),
+        )
+    )
+
+
+def candidate_frame(tables) -> DataFrame:
+    """Every item version at a clock of each day, honest but for having no statistics."""
+    days = tables.interactions.select(F.explode(F.sequence(F.lit(20_001), F.lit(20_011))).alias("day")).distinct()
+    clock = days.select((F.col("day") * 24 * HOUR).alias("as_of")).withColumn("known_by", F.col("as_of") + HOUR)
+    versions = tables.items.select(
+        "item_id", F.col("valid_from").alias("in_effect_from"), F.lit(2**62).alias("in_effect_to"), "category"
+    )
+    return (
+        versions.crossJoin(clock).where(F.col("in_effect_from") <= F.col("as_of")).withColumn("cold_item", F.lit(True))
+    )
+
+
+def exists_frame(tables) -> DataFrame:
+    return tables.interactions.groupBy("item_id").agg(F.min("available_time").alias("exists_from"))
+
+
+def honest(tables, config, fitted) -> Published:
+    return Published(example_frame(tables.interactions), candidate_frame(tables), exists_frame(tables))
+
+
+def _with_examples(change):
+    def build(tables, config, fitted) -> Published:
+        built = honest(tables, config, fitted)
+        return Published(change(built.examples, tables), built.candidates, built.exists)
+
+    return build
+
+
+def count_of_the_whole_log(examples, tables):
+    return examples.join(tables.interactions.groupBy("item_id").agg(F.count("*").alias("total")), "item_id", how="left")
+
+
+def events_by_when_they_happened(examples, tables):
+    past = tables.interactions.select(F.col("item_id"), F.col("event_time").alias("happened"))
+    joined = examples.join(past, "item_id", how="left")
+    return joined.groupBy(*examples.columns).agg(F.count_if(F.col("happened") < F.col("event_time")).alias("n"))
+
+
+def latest_content(examples, tables):
+    return examples.join(
+        tables.items.groupBy("item_id").agg(F.max_by("category", "valid_from").alias("c")), "item_id", how="left"
+    )
+
+
+def negatives_from_the_future_catalogue(examples, tables):
+    drawn = tables.items.agg(F.max("item_id").alias("drawn"))
+    return examples.crossJoin(drawn).withColumn("item_id", F.col("drawn")).drop("drawn")
+
+
+def labels_that_never_close(examples, tables):
+    late = tables.interactions.where(F.col("action") == "click").select(
+        "user_id", "item_id", F.col("event_time").alias("clicked")
+    )
+    joined = examples.join(late, ["user_id", "item_id"], how="left")
+    after = (F.col("clicked") >= F.col("event_time")) & (F.col("clicked") <= F.col("event_time") + HOUR // 2)
+    clicked = joined.groupBy(*examples.columns).agg(F.count_if(after).alias("n"))
+    return clicked.withColumn("label", (F.col("n") > 0).cast("double")).drop("n")
+
+
+def cold_by_the_whole_log(examples, tables):
+    few = tables.interactions.groupBy("item_id").agg((F.count("*") % 2 == 0).alias("few"))
+    return examples.join(few, "item_id", how="left").withColumn("cold_item", F.col("few")).drop("few")
+
+
+def sampled_by_a_count_of_all(examples, tables):
+    return examples.orderBy(F.xxhash64("example_id")).limit(int(tables.interactions.count() * 0.2))
+
+
+def order_of_rows_matters(examples, tables):
+    return examples.withColumn("place", F.monotonically_increasing_id())
+
+
+def priors_fitted_again_on_everything(examples, tables):
+    return examples.crossJoin(tables.interactions.agg(F.avg("weight").alias("prior")))
+
+
+LEAKS = [
+    count_of_the_whole_log,
+    events_by_when_they_happened,
+    latest_content,
+    negatives_from_the_future_catalogue,
+    labels_that_never_close,
+    cold_by_the_whole_log,
+    sampled_by_a_count_of_all,
+    order_of_rows_matters,
+    priors_fitted_again_on_everything,
+]
+
+
+def failures(build, world) -> dict[str, str]:
+    published = build(world.tables, world.config, world.fitted)
+    checks = check_future(published, world.tables, world.config, world.fitted, build)
+    return {check.name: check.detail for check in checks if not check.passed}
+
+
+def test_an_honest_miniature_passes(world) -> None:
+    assert failures(honest, world) == {}
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
+def test_the_future_in_examples_is_caught(leak, world) -> None:
+    broken = failures(_with_examples(leak), world)
+    assert broken
+    assert all("example" in name and "example" in detail for name, detail in broken.items())
+
+
+def test_the_future_in_candidates_is_caught(world) -> None:
+    def build(tables, config, fitted) -> Published:
+        built = honest(tables, config, fitted)
+        total = tables.interactions.groupBy("item_id").agg(F.count("*").alias("total"))
+        return Published(built.examples, built.candidates.join(total, "item_id", how="left"), built.exists)
+
+    broken = failures(build, world)
+    assert list(broken) == ["another future: candidate features"]
+    assert ", total: published" in broken["another future: candidate features"]
+
+
+def test_another_future_keeps_the_past_and_changes_the_rest(world) -> None:
+    cut = choose_cut(world.tables, world.built.candidates, world.config)
+    log, other = world.tables.interactions, other_future(world.tables, cut, world.config).interactions
+    before = F.col("available_time") <= cut
+    assert log.where(before).exceptAll(other.where(before)).count() == 0
+    assert other.where(before).exceptAll(log.where(before)).count() == 0
+    future, added = log.where(~before), other.where(~before).exceptAll(log.where(~before))
+    assert 0 < future.exceptAll(other).count() < future.count()
+    assert added.where(F.col("event_time") < cut).count() > 0
+    assert other.groupBy(*INTERACTIONS.key).count().where("count > 1").count() == 0
+    assert added.where(F.col("available_time") < F.col("event_time")).count() == 0

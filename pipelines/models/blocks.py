@@ -75,7 +75,10 @@ class BagMean(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Numbers(keras.layers.Layer):  # type: ignore[misc]
-    """Numbers beside a mask of which are known; a learned number stands for each that is NaN."""
+    """Numbers beside a mask of which are missing; a learned number stands for each that is NaN.
+
+    The mask is 0 where all is known, so that the usual row does not start with a large constant.
+    """
 
     def build(self, values_shape: Any) -> None:
         """Make the numbers that stand for missing ones."""
@@ -83,8 +86,10 @@ class Numbers(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, values: Any) -> Any:
         """(n, length), NaN for missing -> (n, 2·length)."""
-        known = ops.isfinite(values)
-        return ops.concatenate([ops.where(known, values, self.missing), ops.cast(known, self.compute_dtype)], axis=1)
+        missing = ops.logical_not(ops.isfinite(values))
+        return ops.concatenate(
+            [ops.where(missing, self.missing, values), ops.cast(missing, self.compute_dtype)], axis=1
+        )
 
 
 class Fields(keras.layers.Layer):  # type: ignore[misc]

@@ -15,7 +15,7 @@ def mark_copies(judged: DataFrame, event_key: Sequence[str]) -> DataFrame:
     """
     bad = F.col("reason").isNotNull()
     rest = [name for name in ("event_time", *INTERACTIONS.names) if name not in event_key]
-    order = ["available_time", *[name for name in dict.fromkeys(rest) if name != "available_time"], "source", "file"]
+    order = ["available_time", *[name for name in dict.fromkeys(rest) if name != "available_time"], "source"]
     # Bad rows have no key worth the name: their own hash spreads them, and they are never compared with good ones.
     spread = F.when(bad, F.xxhash64("row")).otherwise(F.lit(0))
     of_event = Window.partitionBy(bad, spread, *event_key).orderBy(*order)

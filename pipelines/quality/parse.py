@@ -16,7 +16,10 @@ from schemas.columns import TIME_MAX_US, TIME_MIN_US
 from schemas.interactions import INTERACTIONS, QUARANTINE
 
 JUDGED = (*QUARANTINE.names, *INTERACTIONS.names)
-"""Columns of a judged log: where a row came from, why it is bad (null: good; then `row` is null too), the contract."""
+"""Columns of a judged log: where a row came from, why it is bad, the contract.
+
+Of a good row `file`, `reason` and `row` are null.
+"""
 
 
 def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOptions) -> DataFrame:
@@ -42,7 +45,7 @@ def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOpti
     )
     values = {
         "source": F.lit(raw.label),
-        "file": raw.file,
+        "file": F.when(reason.isNotNull(), raw.file),
         "reason": reason,
         "row": F.when(reason.isNotNull(), raw.row),
         "user_id": user,

@@ -74,7 +74,7 @@ def fit(
     weight, and where a loss stops being finite.
     """
     make_deterministic(seed)
-    model.bias.assign(_logit(_base_rate(train.epoch(0))))
+    model.bias.assign(logit(base_rate(train.epoch(0))))
     objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"))
     # Determinism rules out XLA on TensorFlow; said here so that no backend decides by itself.
     objective.compile(optimizer=keras.optimizers.Adam(options.learning_rate), jit_compile=False)
@@ -138,7 +138,7 @@ def _line(epoch: Epoch, planned: int) -> str:
     return f"training  epoch {epoch.number}/{planned}  {values}  {epoch.examples_per_s:,.0f} examples/s"
 
 
-def _base_rate(train: Iterable[Any]) -> float:
+def base_rate(train: Iterable[Any]) -> float:
     """Weighted share of positives in the first batches: records are shuffled, so they stand for all.
 
     With the bias there from the start, the towers need not learn it.
@@ -153,7 +153,7 @@ def _base_rate(train: Iterable[Any]) -> float:
     return positive / total
 
 
-def _logit(rate: float) -> float:
+def logit(rate: float) -> float:
     """Log odds, kept within ±7 where all labels are equal."""
     bounded = min(max(rate, 1e-3), 1 - 1e-3)
     return math.log(bounded / (1 - bounded))

@@ -26,7 +26,8 @@ _RESOLUTION = 2**32
 def choose_cut(tables: Tables, candidates: DataFrame, config: Config) -> int:
     """Where the future begins: audit.cut_quantile of availability, or later, in the middle of the evaluation's clocks.
 
-    A whole hour, so that examples of every split and candidates of evaluation lie before it, on any partitioning.
+    So examples of every split and candidates of evaluation lie before it. The quantile is that of whole hours, which
+    any partitioning counts alike.
     """
     hours = F.ceil(F.col("available_time") / F.lit(_HOUR_US)).cast("long").alias("hour")
     rows = tables.interactions.groupBy(hours).agg(F.count("*").alias("n")).collect()

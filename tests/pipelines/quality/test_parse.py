@@ -48,14 +48,14 @@ def test_each_row_that_breaks_a_rule_says_which_and_keeps_its_text(spark, tmp_pa
     found = parsed(spark, tmp_path, rows).collect()
     assert sorted(str(row["reason"]) for row in found) == sorted(str(reason) for reason in rows.values())
     for row in found:
-        assert (row["row"] is None) == (row["reason"] is None)
+        assert (row["row"] is None, row["file"]) == ((False, "log.csv") if row["reason"] else (True, None))
         if row["row"]:
             line = json.loads(row["row"])
             assert rows[line.get("line") or ",".join(value or "" for value in line.values())] == row["reason"]
     good = next(row for row in found if row["reason"] is None).asDict()
     assert good == {
         "source": "interactions[0]",
-        "file": "log.csv",
+        "file": None,
         "reason": None,
         "row": None,
         "user_id": "u",

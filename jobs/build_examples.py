@@ -5,6 +5,7 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.build import Tables, build
+from pipelines.examples.candidates import CLOCK
 from pipelines.examples.counts import count_examples
 from pipelines.features import feature_set
 from pipelines.spark import read_table, spark_session, write_table
@@ -31,11 +32,11 @@ def run(context: Context) -> Draft:
     )
     features, files = feature_set(config), config.storage.parquet_files
     tables = {
-        name: write_table(frame, context.staging, name, contract, files=files, by=contract.key, order=contract.key)
-        for name, frame, contract in (
-            ("examples", built.examples, example_table(features)),
-            ("candidates", built.candidates, candidate_table(features.item)),
-            ("exists", built.exists, EXISTS),
+        name: write_table(frame, context.staging, name, contract, files=files, by=by, order=contract.key)
+        for name, frame, contract, by in (
+            ("examples", built.examples, example_table(features), ["example_id"]),
+            ("candidates", built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
+            ("exists", built.exists, EXISTS, ["item_id"]),
         )
     }
     tables["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))

@@ -59,6 +59,9 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.log.level", "FATAL")  # an error reaches us as an exception, with all it says
             .config("spark.sql.shuffle.partitions", str(options.shuffle_partitions))
+            # A short job on few cores spends half its time in the optimising compiler and in planning each stage anew.
+            .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+            .config("spark.sql.adaptive.enabled", "false")
         )
     builder = (
         builder.config("spark.sql.session.timeZone", "UTC")

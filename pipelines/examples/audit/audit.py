@@ -3,6 +3,8 @@
 from pipelines.config import Config
 from pipelines.examples.audit.evidence import gather, sample_candidates, sample_examples
 from pipelines.examples.audit.metamorphic import Build, Published, check_future
+from pipelines.examples.audit.oracle import Oracle
+from pipelines.examples.audit.outcomes import Outcomes
 from pipelines.examples.audit.priors import check_priors
 from pipelines.examples.audit.provenance import candidate_rules, check_rows, example_rules
 from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
@@ -20,14 +22,15 @@ def audit(built: Published, tables: Tables, config: Config, fitted: Fitted, rebu
     examples = sample_examples(built.examples, count, seed)
     candidates = sample_candidates(built.candidates, -(-count // CANDIDATE_SHARE), seed)
     past = gather([*examples, *candidates], tables, config)
+    oracle, outcomes = Oracle(past, config, fitted), Outcomes(past, config, fitted)
     candidate_key = ("item_id", "in_effect_from")
     return AuditReport(
         (
             *check_rows(built.examples, example_rules(config, fitted.cuts), ("example_id",), "example"),
             *check_rows(built.candidates, candidate_rules(config), candidate_key, "candidate"),
             check_priors(tables.interactions, config, fitted),
-            *recheck_examples(examples, past, config, fitted),
-            *recheck_candidates(candidates, past, config, fitted),
+            *recheck_examples(examples, oracle, outcomes),
+            *recheck_candidates(candidates, oracle, outcomes),
             *check_future(built, tables, config, fitted, rebuild),
         )
     )

@@ -3,7 +3,6 @@
 Only rows of the sampled users, items and categories leave the cluster, so that a large log can be audited too.
 """
 
-from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -16,18 +15,30 @@ from pipelines.examples.build import Tables
 from schemas.examples import SPLITS
 from schemas.interactions import INTERACTIONS
 
+_RESOLUTION = 2**32
+_ORDER = "_order"
+
 
 def sample_examples(examples: DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
     """About `count` examples, evenly over the splits: seeded, and each split's earliest and latest beside them."""
     each = -(-count // len(SPLITS))
-    parts = []
-    for split in SPLITS:
-        rows = examples.where(F.col("split") == split)
-        parts.append(rows.orderBy(F.xxhash64(F.lit(seed), "example_id"), "example_id").limit(each))
-        parts.append(rows.orderBy("event_time", "example_id").limit(max(1, each // 10)))
-        parts.append(rows.orderBy(F.desc("event_time"), "example_id").limit(max(1, each // 10)))
-    found = _rows(reduce(DataFrame.unionByName, parts))
-    return list({row["example_id"]: row for row in found}.values())
+    time, split = F.col("event_time"), F.col("split")
+    spans = examples.groupBy("split").agg(
+        F.count("*").alias("n"), F.min(time).alias("first"), F.max(time).alias("last")
+    )
+    order = F.pmod(F.xxhash64(F.lit(seed), "example_id"), F.lit(_RESOLUTION))
+    chosen = F.lit(False)
+    for row in spans.collect():
+        # Three times as many as needed, so that chance never leaves fewer: the first of them are taken below.
+        share = int(min(1.0, 3 * each / row["n"]) * _RESOLUTION)
+        chosen = chosen | ((split == row["split"]) & ((order < share) | time.isin(row["first"], row["last"])))
+    rows = sorted(_rows(examples.where(chosen).withColumn(_ORDER, order)), key=lambda r: (r[_ORDER], r["example_id"]))
+    kept: dict[str, dict[str, Any]] = {}
+    for name in SPLITS:
+        mine = [row for row in rows if row["split"] == name]
+        by_time = sorted(mine, key=lambda row: int(row["event_time"]))
+        kept |= {row["example_id"]: row for row in (*mine[:each], *by_time[:1], *by_time[-1:])}
+    return list(kept.values())
 
 
 def sample_candidates(candidates: DataFrame, count: int, seed: int) -> list[dict[str, Any]]:

@@ -71,10 +71,9 @@ class Versions:
 
     def __init__(self, table: pa.Table, id_column: str) -> None:
         self._of: dict[str, list[Row]] = {}
-        for row in table.to_pylist():
+        for row in sorted(table.to_pylist(), key=lambda row: int(row["valid_from"])):
             self._of.setdefault(row[id_column], []).append(row)
-        for versions in self._of.values():
-            versions.sort(key=lambda row: int(row["valid_from"]))
+        self._starts = {key: [int(row["valid_from"]) for row in rows] for key, rows in self._of.items()}
 
     def all(self, key: str) -> list[Row]:
         """Every version of one id."""
@@ -82,9 +81,8 @@ class Versions:
 
     def at(self, key: str, time: int) -> Row:
         """The version with the largest valid_from <= time; an empty mapping where there is none."""
-        versions = self.all(key)
-        place = bisect_right(versions, time, key=lambda row: int(row["valid_from"]))
-        return versions[place - 1] if place else {}
+        place = bisect_right(self._starts.get(key, []), time)
+        return self._of[key][place - 1] if place else {}
 
 
 def as_list(value: Any) -> list[Any]:

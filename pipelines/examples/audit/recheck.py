@@ -4,21 +4,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.config import Config
-from pipelines.examples.audit.log import Clock, Past, Row
+from pipelines.examples.audit.log import Clock, Row
 from pipelines.examples.audit.oracle import Oracle
 from pipelines.examples.audit.outcomes import Outcomes
 from pipelines.examples.audit.report import Check, merged, mismatch
-from schemas.fitted import Fitted
 
 TOLERANCE = 1e-9
 """Relative, and absolute below 1: equal formulas may be evaluated in another order."""
 Values = dict[str, Any]
 
 
-def recheck_examples(rows: Sequence[Row], past: Past, config: Config, fitted: Fitted) -> list[Check]:
+def recheck_examples(rows: Sequence[Row], oracle: Oracle, outcomes: Outcomes) -> list[Check]:
     """One check a group of columns, over the sampled examples."""
-    oracle, outcomes = Oracle(past, config, fitted), Outcomes(past, config, fitted)
 
     def expected(row: Row) -> dict[str, Values]:
         user, item, time = row["user_id"], row["item_id"], row["event_time"]
@@ -37,9 +34,8 @@ def recheck_examples(rows: Sequence[Row], past: Past, config: Config, fitted: Fi
     return _compare(rows, expected, "recomputed", lambda row: f"example {row['example_id']}")
 
 
-def recheck_candidates(rows: Sequence[Row], past: Past, config: Config, fitted: Fitted) -> list[Check]:
+def recheck_candidates(rows: Sequence[Row], oracle: Oracle, outcomes: Outcomes) -> list[Check]:
     """One check a group of columns, over the sampled evaluation candidates."""
-    oracle, outcomes = Oracle(past, config, fitted), Outcomes(past, config, fitted)
 
     def expected(row: Row) -> dict[str, Values]:
         item, clock = row["item_id"], Clock(row["as_of"], row["known_by"])

@@ -105,8 +105,8 @@ def cold_by_the_whole_log(examples, tables):
     return examples.join(few, "item_id", how="left").withColumn("cold_item", F.col("few")).drop("few")
 
 
-def sampled_by_a_count_of_all(examples, tables):
-    return examples.orderBy(F.xxhash64("example_id")).limit(int(tables.interactions.count() * 0.2))
+def so_many_of_all(examples, tables):
+    return examples.orderBy(F.xxhash64("example_id")).limit(60)
 
 
 def order_of_rows_matters(examples, tables):
@@ -124,7 +124,7 @@ LEAKS = [
     negatives_from_the_future_catalogue,
     labels_that_never_close,
     cold_by_the_whole_log,
-    sampled_by_a_count_of_all,
+    so_many_of_all,
     order_of_rows_matters,
     priors_fitted_again_on_everything,
 ]

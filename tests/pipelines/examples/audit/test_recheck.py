@@ -15,30 +15,28 @@ END_OF_TIME = 2**62
 Row = dict[str, Any]
 
 
-@pytest.fixture(scope="session")
-def evidence(world) -> tuple[list[Row], list[Row], Past]:
-    """All examples, a sample of candidates, and the log they rest on."""
-    from pipelines.examples.audit.evidence import gather, sample_candidates, sample_examples
-
-    examples = sample_examples(world.built.examples, 600, seed=1)
-    candidates = sample_candidates(world.built.candidates, 60, seed=1)
-    return examples, candidates, gather([*examples, *candidates], world.tables, world.config)
-
-
 class Leak:
     """What a careless pipeline would have published of a row: its features under another rule."""
 
-    def __init__(self, world, past: Past) -> None:
-        self.oracle, self.outcomes = (
-            Oracle(past, world.config, world.fitted),
-            Outcomes(past, world.config, world.fitted),
-        )
-        self.past, self.fitted = past, world.fitted
+    def __init__(self, past: Past, world) -> None:
+        self.past = past
+        self.oracle = Oracle(past, world.config, world.fitted)
+        self.outcomes = Outcomes(past, world.config, world.fitted)
 
     def features(self, row: Row, as_of: int = 0, known_by: int = 0, time: int = 0) -> Row:
         """All features with the clock and the content's time moved by so much."""
         clock, t = Clock(row["as_of"] + as_of, row["known_by"] + known_by), row["event_time"] + time
         return self.oracle.user_features(row["user_id"], t, clock) | self.oracle.item_features(row["item_id"], t, clock)
+
+
+@pytest.fixture(scope="session")
+def evidence(world) -> tuple[list[Row], list[Row], Leak]:
+    """All examples, a sample of candidates, and the definitions over the log they rest on."""
+    from pipelines.examples.audit.evidence import gather, sample_candidates, sample_examples
+
+    examples = sample_examples(world.built.examples, 600, seed=1)
+    candidates = sample_candidates(world.built.candidates, 60, seed=1)
+    return examples, candidates, Leak(gather([*examples, *candidates], world.tables, world.config), world)
 
 
 def closed_right_edge(row: Row, leak: Leak) -> Row:
@@ -139,29 +137,28 @@ LEAKS = {
 }
 
 
-def test_honest_examples_pass(world, evidence) -> None:
-    examples, candidates, past = evidence
-    checks = recheck_examples(examples, past, world.config, world.fitted)
-    checks += recheck_candidates(candidates, past, world.config, world.fitted)
+def test_honest_examples_pass(evidence) -> None:
+    examples, candidates, honest = evidence
+    checks = recheck_examples(examples, honest.oracle, honest.outcomes)
+    checks += recheck_candidates(candidates, honest.oracle, honest.outcomes)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
 
 
-def test_the_tiny_shop_has_every_hard_case(world, evidence) -> None:
-    examples, _, past = evidence
+def test_the_tiny_shop_has_every_hard_case(evidence) -> None:
+    examples, _, honest = evidence
     assert {row["split"] for row in examples} == {"train", "validation", "test"}
     assert {row["label"] for row in examples} == {0.0, 1.0}
     assert {row["cold_item"] for row in examples} == {row["cold_user"] for row in examples} == {True, False}
-    assert (past.user_log.available > past.user_log.time + DAY).any()
+    assert (honest.past.user_log.available > honest.past.user_log.time + DAY).any()
     assert any(row["user_recent_item_id"] is None for row in examples)
     assert any(row["item_category"] is None for row in examples)
 
 
 @pytest.mark.parametrize("leaky", LEAKS, ids=lambda leaky: leaky.__name__)
 def test_a_leak_is_caught_and_named(leaky: Callable[[Row, Leak], Row], world, evidence) -> None:
-    examples, _, past = evidence
-    leak = Leak(world, past)
+    examples, _, leak = evidence
     published = [{**row, **leaky(row, leak)} for row in examples]
-    broken = {c.name: c for c in recheck_examples(published, past, world.config, world.fitted) if not c.passed}
+    broken = {c.name: c for c in recheck_examples(published, leak.oracle, leak.outcomes) if not c.passed}
     assert {f"recomputed: {group}" for group in LEAKS[leaky]} <= set(broken)
     first = broken[f"recomputed: {LEAKS[leaky][0]}"]
     assert "example" in first.detail and "published" in first.detail and "should be" in first.detail
@@ -177,13 +174,24 @@ def test_a_leak_is_caught_and_named(leaky: Callable[[Row, Leak], Row], world, ev
         ("in_effect_to", lambda v: v - 1),
     ],
 )
-def test_a_wrong_candidate_is_caught(column, change, world, evidence) -> None:
-    _, candidates, past = evidence
+def test_a_wrong_candidate_is_caught(column, change, evidence) -> None:
+    _, candidates, honest = evidence
     published = [{**row, column: change(row[column])} for row in candidates]
-    assert any(not c.passed for c in recheck_candidates(published, past, world.config, world.fitted))
+    assert any(not c.passed for c in recheck_candidates(published, honest.oracle, honest.outcomes))
 
 
 def test_missing_and_zero_are_not_the_same() -> None:
     assert not same(None, 0.0) and not same(0.0, None)
     assert same(float("nan"), float("nan"))
     assert not same([1.0], [1.0, 2.0]) and not same(["a", "b"], ["b", "a"])
+
+
+def test_a_sample_is_spread_over_the_splits_and_holds_their_ends(world, evidence) -> None:
+    from pipelines.examples.audit.evidence import sample_examples
+
+    everything, sample = evidence[0], sample_examples(world.built.examples, 12, seed=2)
+    assert len(sample) < len(everything) and sample == sample_examples(world.built.examples.repartition(5), 12, seed=2)
+    for split in ("train", "validation", "test"):
+        times = [row["event_time"] for row in everything if row["split"] == split]
+        mine = [row["event_time"] for row in sample if row["split"] == split]
+        assert 4 <= len(mine) <= 6 and min(mine) == min(times) and max(mine) == max(times)

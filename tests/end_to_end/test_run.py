@@ -1,0 +1,128 @@
+"""The main job as a user runs it, on the small demo: every stage real, resumable, and the same from the same seed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from pipelines.storage import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+THAW = Path(sys.executable).with_name("thaw")
+SMALL = ["--config", str(ROOT / "conf/demo.yaml"), "--config", str(ROOT / "tests/end_to_end/small_demo.yaml")]
+
+
+def thaw(*arguments: str, out: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "THAW_DATA"}
+    command = [str(THAW), *arguments, *SMALL, "--out", str(out)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One whole run: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = thaw("run", out=out)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out, done
+
+
+def summary_of(out: Path) -> dict:
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_one_command_leads_from_raw_logs_to_a_champion(finished) -> None:
+    out, _ = finished
+    summary = summary_of(out)
+    assert summary["model"]["alias"] == "champion"
+    assert summary["audit"]["passed"] is True
+    assert summary["records"]["shards"] >= 3
+    assert set(summary["timings_s"]) >= {"check_quality", "train_dropoutnet", "recommend"}
+    assert {"all", "warm", "cold_item", "cold_user", "cold_both"} <= set(summary["metrics"]["test"])
+    assert {"popularity", "random", "content_knn", "content_only", "best_achievable"} <= set(summary["baselines"])
+
+
+def test_the_faults_planted_in_the_demo_are_found_to_the_row(finished) -> None:
+    out, _ = finished
+    planted = Workspace.open(str(out)).current("demo_data").manifest.facts["planted"]
+    rows = summary_of(out)["rows"]
+    assert rows["in"] == planted["rows"] == rows["out"] + rows["quarantined"] + rows["duplicates"]
+    assert (rows["quarantined"], rows["duplicates"]) == (planted["malformed"], planted["duplicates"])
+
+
+def test_every_published_file_is_what_its_manifest_says(finished) -> None:
+    out, _ = finished
+    for pointer in out.glob("*/CURRENT"):
+        Workspace.open(str(out)).current(pointer.parent.name).verify()
+
+
+def test_a_second_run_does_nothing_again_and_keeps_every_digest(finished) -> None:
+    out, _ = finished
+    before = summary_of(out)
+    again = thaw("run", out=out)
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert again.stderr.count(" unchanged ") == 8  # all but promote_model and recommend, which act on the registry
+    assert summary_of(out)["records"] == before["records"]
+    assert summary_of(out)["metrics"] == before["metrics"]
+
+
+def test_the_registered_model_scores_raw_values_and_takes_missing_ones_for_new(finished) -> None:
+    out, _ = finished
+    mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/small_demo@champion")
+    names = [column.name for column in model.metadata.get_input_schema().inputs]
+    known = Workspace.open(str(out)).current("preferences").read_table("serving_items").slice(0, 2).to_pandas()
+    rows = known[[name for name in names if name in known.columns]].reindex(columns=names)
+    scored = model.predict(rows.astype(object).where(rows.notna(), None))
+    assert len(scored) == 2
+    assert scored["score"].notna().all()
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-4 for vector in scored["item_embedding"])
+    assert scored["item_embedding"][0] != scored["item_embedding"][1]
+    assert model.predict(pd.DataFrame({"item_price": [1.0]}))["score"].notna().all()
+
+
+def test_everyone_gets_recommendations_and_nobody_what_they_clicked(finished) -> None:
+    out, _ = finished
+    workspace = Workspace.open(str(out))
+    lists = workspace.current("recommendations").read_table("recommendations").to_pandas()
+    users = workspace.current("clean").read_table("users", ["user_id"]).to_pandas()
+    assert set(users["user_id"]) <= set(lists["user_id"])
+    log = workspace.current("clean").read_table("interactions", ["user_id", "item_id", "action"]).to_pandas()
+    clicked = log[log["action"] == "click"]
+    assert lists.merge(clicked, on=["user_id", "item_id"]).empty
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(finished) -> None:
+    out, _ = finished
+    html = (out / "report.html").read_text()
+    assert "<script src" not in html
+    assert "<link" not in html
+    for word in ("Leakage", "cold_item", "popularity", "quarantined"):
+        assert word in html
+
+
+def test_a_killed_run_leaves_nothing_half_published_and_a_rerun_ends_with_the_same_digests(finished, tmp_path) -> None:
+    whole, _ = finished
+    out = tmp_path / "out"
+    environment = {key: value for key, value in os.environ.items() if key != "THAW_DATA"}
+    command = [str(THAW), "run", *SMALL, "--out", str(out), "--until", "write_records"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (out / "clean").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert Workspace.open(str(out)).current("clean") is None
+    done = thaw("run", "--until", "write_records", out=out)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name in ("clean", "examples", "records"):
+        mine, theirs = (Workspace.open(str(folder)).current(name).manifest for folder in (out, whole))
+        assert mine.content_digest == theirs.content_digest, name

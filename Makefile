@@ -31,7 +31,7 @@ run: .venv/.installed ## the main job, on generated data or CONFIG=… DATA=…
 	$(BIN)/thaw run --config $(CONFIG) $(if $(DATA),--data $(DATA)) --out $(OUT) $(foreach s,$(SET),--set $(s))
 
 test: setup ## all tests
-	$(BIN)/python -m pytest $(if $(ONLY),-k "$(ONLY)")
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ONLY),-k "$(ONLY)")
 
 check: .venv/.installed ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

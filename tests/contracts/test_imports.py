@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def modules_after(*names: str) -> set[str]:
-    code = f"import sys, {', '.join(names)}; print('\\n'.join(sys.modules))"
+    # A main module needs a file: PySpark takes one without for its own doctests, and exits.
+    code = f"import sys; sys.modules['__main__'].__file__ = 'm'; import {', '.join(names)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # PySpark takes a main module without a file (a test worker's) for its own doctests, and exits.
 if not hasattr(sys.modules["__main__"], "__file__"):
@@ -15,6 +16,10 @@ if not hasattr(sys.modules["__main__"], "__file__"):
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+
+# The same cases every time: a run that fails can be run again.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(finished) -> None:
     html = (out / "report.html").read_text()
     assert "<script src" not in html
     assert "<link" not in html
-    for word in ("Leakage", "cold_item", "popularity", "quarantined"):
+    for word in ("Leakage", "cold item", "popularity", "quarantined"):
         assert word in html
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +208,17 @@ def publish(spark, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def world(tables, publish) -> World:
-    """What an honest build makes of the tiny shop in snapshot accuracy."""
-    from pipelines.examples.build import build
+def shop(tables) -> World:
+    """The tiny shop with its fitted state; nothing is built of it yet."""
     from pipelines.examples.fit import fit
 
     config = tiny_config()
-    fitted = fit(tables.interactions, config)
-    return World(tables, config, fitted, publish(build(tables, config, fitted)))
+    return World(tables, config, fit(tables.interactions, config), None)
+
+
+@pytest.fixture(scope="session")
+def world(shop, publish) -> World:
+    """What an honest build makes of the tiny shop in snapshot accuracy."""
+    from pipelines.examples.build import build
+
+    return replace(shop, built=publish(build(shop.tables, shop.config, shop.fitted)))

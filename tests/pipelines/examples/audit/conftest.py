@@ -160,8 +160,12 @@ class World:
 
 @pytest.fixture(scope="module", autouse=True)
 def interpreted(spark) -> Iterator[None]:
-    """Plans are interpreted: on a few hundred rows, compiling them takes far longer than running them."""
-    settings = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    """Plans are interpreted as they are: on a few hundred rows, improving them takes far longer than running them."""
+    settings = {
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.adaptive.enabled": "false",
+    }
     before = {name: spark.conf.get(name, None) for name in settings}
     for name, value in settings.items():
         spark.conf.set(name, value)

@@ -4,14 +4,17 @@ Every row's clocks are checked, a seeded sample is recomputed by a plain method,
 another future after a cut: nothing before it may differ by a byte. docs/time.md says what that proves.
 """
 
+import posixpath
 import sys
+from functools import partial
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.audit.metamorphic import Published
-from pipelines.examples.build import Tables
+from pipelines.examples.build import build
+from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
-from pipelines.spark import read_table, spark_session
+from pipelines.spark import read_table, spark_session, spool
 from pipelines.storage import write_json
 from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
@@ -36,7 +39,8 @@ def run(context: Context) -> Draft:
         exists=read_table(spark, examples, "exists", EXISTS),
     )
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
-    report = audit(built, tables, config, fitted)
+    with spool(spark, posixpath.join(context.staging, "spool")) as keep:
+        report = audit(built, tables, config, fitted, rebuild=partial(build, keep=keep))
     report.require()
     context.say(f"  {len(report.checks)} checks passed")
     result = report.to_json()

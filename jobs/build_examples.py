@@ -4,11 +4,12 @@ import posixpath
 import sys
 
 from jobs.launch import Context, Draft, Job, main
-from pipelines.examples.build import Tables, build
-from pipelines.examples.candidates import CLOCK
+from pipelines.examples.build import build
 from pipelines.examples.counts import count_examples
+from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
-from pipelines.spark import read_table, spark_session, write_table
+from pipelines.preferences.sweep import CLOCK
+from pipelines.spark import read_table, spark_session, spool, write_table
 from pipelines.storage import write_json
 from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
@@ -21,31 +22,29 @@ def run(context: Context) -> Draft:
     config, clean = context.config, context.parents["clean"]
     spark = spark_session(config.spark)
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
-    built = build(
-        Tables(
-            read_table(spark, clean, "interactions", INTERACTIONS),
-            read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
-            read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
-        ),
-        config,
-        fitted,
+    tables = Tables(
+        read_table(spark, clean, "interactions", INTERACTIONS),
+        read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
+        read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
     )
     features, files = feature_set(config), config.storage.parquet_files
-    tables = {
-        name: write_table(frame, context.staging, name, contract, files=files, by=by, order=contract.key)
-        for name, frame, contract, by in (
-            ("examples", built.examples, example_table(features), ["example_id"]),
-            ("candidates", built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
-            ("exists", built.exists, EXISTS, ["item_id"]),
-        )
-    }
-    tables["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
-    facts = count_examples(spark.read.parquet(posixpath.join(context.staging, "examples")), built.counts)
+    with spool(spark, posixpath.join(context.staging, "spool")) as keep:
+        built = build(tables, config, fitted, keep)
+        entries = {
+            name: write_table(frame, context.staging, name, contract, files=files, by=by, order=contract.key)
+            for name, frame, contract, by in (
+                ("examples", built.examples, example_table(features), ["example_id"]),
+                ("candidates", built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
+                ("exists", built.exists, EXISTS, ["item_id"]),
+            )
+        }
+        facts = count_examples(spark.read.parquet(posixpath.join(context.staging, "examples")), built.counts)
+    entries["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     for note in facts["notes"]:
         context.say(f"note: {note}")
     cuts = fitted.cuts
     as_of = {"validation_start": cuts.validation_start, "test_start": cuts.test_start, "end": cuts.end}
-    return Draft(tables, facts, as_of)
+    return Draft(entries, facts, as_of)
 
 
 JOB = Job(

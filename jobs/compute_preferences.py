@@ -7,10 +7,10 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.content.as_of import attach_content
-from pipelines.examples.build import Tables
 from pipelines.examples.fit import fit
 from pipelines.examples.labels import positive_condition
 from pipelines.examples.serving import serving_items, serving_users
+from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
 from pipelines.preferences.join import category_events
 from pipelines.preferences.snapshot import serving_moment, snapshot, snapshot_contract

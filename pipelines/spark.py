@@ -6,22 +6,25 @@ import posixpath
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 
 import fsspec
-import pyarrow.parquet as pq
-from pyspark import SparkContext
+import pyarrow as pa
+from pyspark import SparkContext, TaskContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import SparkOptions
 from pipelines.errors import ConfigError
-from pipelines.storage import Dataset, describe_shard
+from pipelines.storage import Dataset, arrow_schema, describe_shard, write_parquet
 from schemas.columns import Table
-from schemas.manifest import TableEntry, column_entries
+from schemas.manifest import Shard, TableEntry, column_entries
 from schemas.to_spark import select_contract, spark_schema
 
 MIN_JAVA = 17
+_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
 def check_java() -> None:
@@ -60,7 +63,10 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
             .config("spark.log.level", "FATAL")  # an error reaches us as an exception, with all it says
             .config("spark.sql.shuffle.partitions", str(options.shuffle_partitions))
             # A short job on few cores spends half its time in the optimising compiler and in planning each stage anew.
-            .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+            .config(
+                "spark.driver.extraJavaOptions",
+                "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
+            )
             .config("spark.sql.adaptive.enabled", "false")
         )
     builder = (
@@ -104,30 +110,47 @@ def read_table(spark: SparkSession, dataset: Dataset, name: str, table: Table) -
 def write_table(
     frame: DataFrame, path: str, name: str, table: Table, *, files: int, by: Sequence[str], order: Sequence[str]
 ) -> TableEntry:
-    """Write `frame` as `files` Parquet files under `path/name`, and describe them.
+    """Write `frame` as up to `files` Parquet files under `path/name`, and describe them; an empty one is left out.
 
     Rows go to files by the hash of `by` and are sorted by `order` within; where `order` is total, the bytes are a
-    function of the rows alone, whatever the order and the number of partitions they came in.
+    function of the rows alone, whatever the order and the number of partitions they came in. That is why Arrow writes
+    them: Spark's own files list their encodings in an order that differs from one Java process to the next.
     """
-    folder = posixpath.join(path, name)
-    chosen = select_contract(frame, table)
-    chosen.repartition(files, *by).sortWithinPartitions(*order).write.mode("overwrite").parquet(folder)
-    fs, _ = fsspec.core.url_to_fs(folder)
-    shards = []
-    for entry in sorted(fs.ls(folder, detail=False)):
-        base = posixpath.basename(entry)
-        if not base.startswith("part-"):
-            fs.rm(entry)
-            continue
-        number = base.split("-")[1]
-        final = posixpath.join(name, f"part-{number}.parquet")
-        fs.mv(entry, posixpath.join(path, final))
-        with fs.open(posixpath.join(path, final), "rb") as file:
-            rows = pq.read_metadata(file).num_rows
+    schema = arrow_schema(table)
+
+    def write_file(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        number = context.partitionId() if context else 0
+        file = posixpath.join(name, f"part-{number:05d}.parquet")
+        rows = write_parquet(posixpath.join(path, file), batches, schema)
         if rows:
-            shards.append(describe_shard(path, final, rows))
-        else:
-            fs.rm(posixpath.join(path, final))
-    for crc in fs.glob(posixpath.join(folder, ".*.crc")):
-        fs.rm(crc)
+            yield pa.RecordBatch.from_pylist([describe_shard(path, file, rows).model_dump()])
+
+    fs, _ = fsspec.core.url_to_fs(path)
+    fs.makedirs(posixpath.join(path, name), exist_ok=True)
+    placed = select_contract(frame, table).repartition(files, *by).sortWithinPartitions(*order)
+    written = placed.mapInArrow(write_file, "path string, rows bigint, bytes bigint, sha256 string").collect()
+    shards = sorted((Shard(**row.asDict()) for row in written), key=lambda shard: shard.path)
     return TableEntry(format="parquet", columns=column_entries(table), shards=tuple(shards))
+
+
+@contextmanager
+def spool(spark: SparkSession, path: str) -> Iterator[Callable[[DataFrame], DataFrame]]:
+    """Keeps frames as files under `path` until the block ends: each is computed once, and later plans start there.
+
+    Unlike persisted frames these shorten the plans made of them, whose analysis grows faster than their length, and
+    outlive the loss of an executor.
+    """
+    numbers = count()
+
+    def keep(frame: DataFrame) -> DataFrame:
+        folder = posixpath.join(path, f"{next(numbers):03d}")
+        frame.write.option("compression", "lz4").option("parquet.enable.dictionary", "false").parquet(folder)
+        return spark.read.schema(frame.schema).parquet(folder)
+
+    fs, _ = fsspec.core.url_to_fs(path)
+    try:
+        yield keep
+    finally:
+        if fs.exists(path):
+            fs.rm(path, recursive=True)

@@ -6,8 +6,9 @@ not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths
 
 import hashlib
 import json
+import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
 MANIFEST = "manifest.json"
 MARKER = ".thaw"
 _BLOCK_BYTES = 1 << 22
+_GROUP_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -201,11 +203,28 @@ def write_arrow(path: str, name: str, table: pa.Table, contract: Table) -> Table
     fs, _ = fsspec.core.url_to_fs(path)
     fs.makedirs(posixpath.join(path, name), exist_ok=True)
     file = posixpath.join(name, "part-00000.parquet")
-    with fs.open(posixpath.join(path, file), "wb") as out:
-        pq.write_table(table.select(contract.names).cast(arrow_schema(contract)), out)
-    return TableEntry(
-        format="parquet", columns=column_entries(contract), shards=(describe_shard(path, file, table.num_rows),)
-    )
+    rows = write_parquet(posixpath.join(path, file), table.select(contract.names).to_batches(), arrow_schema(contract))
+    return TableEntry(format="parquet", columns=column_entries(contract), shards=(describe_shard(path, file, rows),))
+
+
+def write_parquet(path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write rows as one Parquet file and say how many there were. The bytes do not depend on how rows are batched.
+
+    The file appears whole: another attempt, or a reader, never sees part of it.
+    """
+    fs, _ = fsspec.core.url_to_fs(path)
+    temporary, rows, waiting = f"{path}.{os.getpid()}.tmp", 0, pa.table([[]] * len(schema), schema=schema)
+    with fs.open(temporary, "wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in batches:
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
+            rows += batch.num_rows
+            while waiting.num_rows >= _GROUP_ROWS:
+                writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
+                waiting = waiting.slice(_GROUP_ROWS)
+        if waiting.num_rows or not rows:
+            writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
+    fs.mv(temporary, path)
+    return rows
 
 
 def describe_shard(path: str, name: str, rows: int) -> Shard:

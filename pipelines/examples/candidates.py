@@ -9,11 +9,12 @@ from pyspark.sql import functions as F
 from pipelines.config import Config, PreferenceOptions, StatisticOptions
 from pipelines.examples.labels import positive_condition
 from pipelines.examples.sampling import keyed_hash
+from pipelines.examples.sides import NO_VERSION
 from pipelines.features import statistic_names
 from pipelines.preferences.join import attach_statistics
+from pipelines.preferences.sweep import CLOCK
 from schemas.preferences import LIFETIME
 
-CLOCK = ("as_of", "known_by")
 FOREVER = 2**63 - 1
 
 
@@ -37,20 +38,18 @@ def evaluation_clocks(examples: DataFrame, config: Config) -> DataFrame:
 def versions_in_effect(items: DataFrame, exists: DataFrame) -> DataFrame:
     """Every item in `exists` with its content versions and the interval of existence that each covers.
 
-    Adds in_effect_from and in_effect_to. An item that exists before its first version, or has none, has an interval
-    without content.
+    Columns: item_id, item_version, exists_from, in_effect_from, in_effect_to. An item that exists before its first
+    version, or has none, has an interval of NO_VERSION.
     """
-    content = [name for name in items.columns if name not in ("item_id", "valid_from", "created_at", "title")]
-    later = Window.partitionBy("item_id").orderBy("valid_from")
-    dated = items.select("item_id", "valid_from", *content)
-    before_all = exists.select("item_id").withColumn("valid_from", F.lit(-FOREVER))
+    later = Window.partitionBy("item_id").orderBy("item_version")
+    dated = items.select("item_id", F.col("valid_from").alias("item_version"))
+    before_all = exists.select("item_id", F.lit(NO_VERSION).alias("item_version"))
     return (
-        dated.unionByName(before_all, allowMissingColumns=True)
-        .withColumn("in_effect_to", F.coalesce(F.lead("valid_from").over(later), F.lit(FOREVER)))
+        dated.union(before_all)
+        .withColumn("in_effect_to", F.coalesce(F.lead("item_version").over(later), F.lit(FOREVER)))
         .join(exists, "item_id", how="inner")
-        .withColumn("in_effect_from", F.greatest("exists_from", "valid_from"))
+        .withColumn("in_effect_from", F.greatest("exists_from", "item_version"))
         .where(F.col("in_effect_from") < F.col("in_effect_to"))
-        .drop("valid_from")
     )
 
 

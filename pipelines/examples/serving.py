@@ -7,10 +7,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.config import Config
-from pipelines.examples.build import Tables, with_content, with_item_history, with_user_history
 from pipelines.examples.existence import exists_from
+from pipelines.examples.sides import item_side, user_side, with_version
+from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
 from pipelines.preferences.clock import Moment
+from schemas.content import Side
 from schemas.fitted import Fitted
 from schemas.preferences import serving_table
 from schemas.to_spark import select_contract
@@ -19,8 +21,7 @@ from schemas.to_spark import select_contract
 def serving_users(tables: Tables, config: Config, fitted: Fitted, moment: Moment) -> DataFrame:
     """Everyone in the log or in the users table, new ones with content alone (`serving_table`)."""
     known = tables.interactions.select("user_id").union(tables.users.select("user_id")).distinct()
-    rows = with_content(_at(known, moment), tables.users, "user", config)
-    rows = with_user_history(rows, tables, config, fitted)
+    rows = user_side(_at(known, tables.users, "user", moment), tables, config, fitted)
     return select_contract(rows, serving_table(feature_set(config).user))
 
 
@@ -28,17 +29,11 @@ def serving_items(tables: Tables, config: Config, fitted: Fitted, moment: Moment
     """Every item that exists when the snapshot is served, new ones with content alone (`serving_table`)."""
     exists = exists_from(tables.items, tables.interactions)
     known = exists.where(F.col("exists_from") <= moment.served_from).select("item_id")
-    rows = with_content(_at(known, moment), tables.items, "item", config)
-    rows = with_item_history(rows, tables, config, fitted)
+    rows = item_side(_at(known, tables.items, "item", moment), tables, config, fitted)
     return select_contract(rows, serving_table(feature_set(config).item))
 
 
-def _at(ids: DataFrame, moment: Moment) -> DataFrame:
+def _at(ids: DataFrame, versions: DataFrame, side: Side, moment: Moment) -> DataFrame:
     """`ids` at one moment: behaviour by its clock, content as of when it is served."""
-    return ids.withColumns(
-        {
-            "as_of": F.lit(moment.as_of),
-            "known_by": F.lit(moment.known_by),
-            "event_time": F.lit(moment.served_from),
-        }
-    )
+    clock = {"as_of": F.lit(moment.as_of), "known_by": F.lit(moment.known_by)}
+    return with_version(ids.withColumns({**clock, "event_time": F.lit(moment.served_from)}), versions, side)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -15,11 +15,10 @@ from pipelines.config import PreferenceOptions
 from pipelines.content.as_of import attach_content
 from pipelines.features import bag_names
 from pipelines.preferences.bags import alphabetical, bags, largest
-from pipelines.preferences.sweep import sweep
+from pipelines.preferences.sweep import CLOCK, sweep
 from pipelines.preferences.tallies import Tallies, choice_bits, fixed_weight, statistic_columns, tallies
 from pipelines.preferences.windows import NONE, Events, Queries, views
 
-_CLOCK = ("as_of", "known_by")
 _SEEN = {"max_event_time": "seen_event_time", "max_available_time": "seen_available_time"}
 """Provenance column -> what one sweep saw."""
 
@@ -45,17 +44,21 @@ def attach_statistics(
     """
     found = tallies(options)
     if isinstance(queries.schema[key].dataType, T.ArrayType):
-        clocks = queries.select(key, *_CLOCK).distinct()
-        singles = clocks.withColumn("pooled_key", F.explode(F.array_distinct(key)))
+        lists = queries.select(key, *CLOCK).where(F.size(key) > 0).distinct()
+        singles = lists.withColumn("pooled_key", F.explode(F.array_distinct(key)))
         swept = _sweep_tallies(singles, events.withColumnRenamed(key, "pooled_key"), "pooled_key", found)
-        pooled = swept.groupBy(key, *_CLOCK).agg(
-            *(F.sum(name).alias(name) for name in found.sum_names),
-            *(F.max(name).alias(name) for name in (*found.last_names, *_SEEN.values())),
+        tallied = (
+            singles.join(swept, ["pooled_key", *CLOCK], how="inner")
+            .groupBy(key, *CLOCK)
+            .agg(
+                *(F.sum(name).alias(name) for name in found.sum_names),
+                *(F.max(name).alias(name) for name in (*found.last_names, *_SEEN.values())),
+            )
         )
-        tallied = queries.join(pooled, [key, *_CLOCK], how="left")
     else:
         tallied = _sweep_tallies(queries, events, key, found)
-    return tallied.select(*_with_provenance(queries), *statistic_columns(found, entity, options, priors))
+    statistics = tallied.select(key, *CLOCK, *_SEEN.values(), *statistic_columns(found, entity, options, priors))
+    return _joined(queries, statistics, key)
 
 
 def attach_recent(queries: DataFrame, positives: DataFrame, *, options: PreferenceOptions) -> DataFrame:
@@ -81,8 +84,9 @@ def attach_recent(queries: DataFrame, positives: DataFrame, *, options: Preferen
     added = [T.StructField(name, T.ArrayType(T.StringType())) for name in bag_names(options)]
     added += [T.StructField(name, T.LongType()) for name in _SEEN.values()]
     narrow = positives.select("user_id", "event_time", "available_time", "item_id", *content)
-    found = sweep(queries, narrow, key="user_id", added=T.StructType(added), compute=compute)
-    return found.select(*_with_provenance(queries), *bag_names(options))
+    return _joined(
+        queries, sweep(queries, narrow, key="user_id", added=T.StructType(added), compute=compute), "user_id"
+    )
 
 
 def category_events(interactions: DataFrame, items: DataFrame, column: str) -> DataFrame:
@@ -99,7 +103,7 @@ def category_events(interactions: DataFrame, items: DataFrame, column: str) -> D
 
 
 def _sweep_tallies(queries: DataFrame, events: DataFrame, key: str, found: Tallies) -> DataFrame:
-    """`queries` with the columns of `found` and the largest times in sight."""
+    """The distinct moments of `queries` with the columns of `found` and the largest times in sight."""
 
     def compute(events: Events, columns: pa.StructArray, queries: Queries, keys: int) -> list[pa.Array]:
         return _tally(found, events, columns, queries, keys)
@@ -142,9 +146,12 @@ def _tally(found: Tallies, events: Events, columns: pa.StructArray, queries: Que
     ]
 
 
-def _with_provenance(queries: DataFrame) -> list[Column]:
-    """The columns of `queries`, provenance raised to what a sweep saw; at the end where it is new."""
-    return [
+def _joined(queries: DataFrame, found: DataFrame, key: str) -> DataFrame:
+    """`queries` with what was found as of their moments; their provenance, at the end where it is new, raised to it."""
+    added = [name for name in found.columns if name not in (key, *CLOCK, *_SEEN.values())]
+    joined = queries.join(found, [key, *CLOCK], how="left")
+    return joined.select(
         *(F.greatest(name, _SEEN[name]).alias(name) if name in _SEEN else F.col(name) for name in queries.columns),
         *(F.col(seen).alias(name) for name, seen in _SEEN.items() if name not in queries.columns),
-    ]
+        *added,
+    )

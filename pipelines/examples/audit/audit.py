@@ -9,7 +9,8 @@ from pipelines.examples.audit.priors import check_priors
 from pipelines.examples.audit.provenance import candidate_rules, check_rows, example_rules
 from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
 from pipelines.examples.audit.report import AuditReport
-from pipelines.examples.build import Tables, build
+from pipelines.examples.build import build
+from pipelines.examples.tables import Tables
 from schemas.fitted import Fitted
 
 CANDIDATE_SHARE = 4

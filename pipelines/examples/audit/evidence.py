@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.examples.audit.log import Past
-from pipelines.examples.build import Tables
+from pipelines.examples.tables import Tables
 from schemas.examples import SPLITS
 from schemas.interactions import INTERACTIONS
 

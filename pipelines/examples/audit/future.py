@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.config import Config, parse_duration
-from pipelines.examples.build import Tables
+from pipelines.examples.tables import Tables
 from schemas.columns import Column as ContractColumn
 from schemas.content import Side, content_table
 from schemas.interactions import INTERACTIONS

@@ -14,7 +14,8 @@ from pyspark.sql import types as T
 from pipelines.config import Config, parse_duration
 from pipelines.examples.audit.future import choose_cut, other_future
 from pipelines.examples.audit.report import Check, mismatch
-from pipelines.examples.build import Built, Tables
+from pipelines.examples.build import Built
+from pipelines.examples.tables import Tables
 from schemas.fitted import Fitted
 
 COLD = ("cold_user", "cold_item")

@@ -10,7 +10,7 @@ FITTED = Fitted(cuts=CUTS, priors={"click_rate": 0.5})
 
 @pytest.fixture
 def tables(log, catalogue):
-    from pipelines.examples.build import Tables
+    from pipelines.examples.tables import Tables
 
     def make(events, partitions=None):
         items = catalogue("i 0 - red", "i 60 - blue", "j 40 40 red", "k 145 145 red")

@@ -177,7 +177,7 @@ def interpreted(spark) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tables(spark):
     """The clean tables of the tiny shop."""
-    from pipelines.examples.build import Tables
+    from pipelines.examples.tables import Tables
     from schemas.content import content_table
     from schemas.interactions import INTERACTIONS
     from schemas.to_spark import spark_schema

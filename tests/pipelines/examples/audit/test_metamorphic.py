@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pipelines.examples.audit import metamorphic
 from pipelines.examples.audit.future import choose_cut, other_future
 from pipelines.examples.audit.metamorphic import Published, check_future
-from pipelines.examples.build import Tables
+from pipelines.examples.tables import Tables
 from schemas.interactions import INTERACTIONS
 
 HOUR = 3_600_000_000

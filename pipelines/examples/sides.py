@@ -1,0 +1,102 @@
+"""Each side's features at its distinct moments: content as of a version, behaviour as of a clock. [spark]
+
+A moment is (SIDE_id, SIDE_version, as_of, known_by). Examples, candidates and serving ask for moments and join what is
+found, so that a feature is made once however many rows carry it, and cannot differ between training and serving.
+"""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.config import Config
+from pipelines.content.as_of import attach_content
+from pipelines.examples.labels import positive_condition
+from pipelines.examples.splits import in_training_period
+from pipelines.examples.tables import Tables
+from pipelines.preferences.join import attach_recent, attach_statistics, category_events
+from pipelines.preferences.sweep import CLOCK
+from schemas.content import Side
+from schemas.examples import PROVENANCE
+from schemas.fitted import Cuts, Fitted
+
+NO_VERSION = -(2**63 - 1)
+"""The version of what nothing has been said of yet: all its content is missing."""
+
+
+def with_version(rows: DataFrame, versions: DataFrame, side: Side) -> DataFrame:
+    """Adds `SIDE_version`: the valid_from of the content in effect at event_time, else NO_VERSION."""
+    name = f"{side}_version"
+    found = attach_content(rows, versions, id=f"{side}_id", time="event_time", columns={"valid_from": name})
+    return found.withColumn(name, F.coalesce(name, F.lit(NO_VERSION)))
+
+
+def moments(rows: DataFrame, side: Side) -> DataFrame:
+    """The distinct moments of `side` in `rows`."""
+    return rows.select(*_moment(side)).distinct()
+
+
+def user_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+    """Distinct moments of users with `cold_user`, content, statistics, bags and provenance."""
+    options = config.preferences
+    found = _with_cold_flag(asked, tables.interactions, "user", fitted.cuts)
+    if "user" in options.entities:
+        found = attach_statistics(
+            found, tables.interactions, key="user_id", entity="user", options=options, priors=fitted.priors
+        )
+    if options.recent:
+        found = attach_recent(found, recent_positives(tables, config), options=options)
+    return _with_content(found, tables.users, "user", list(config.content_kinds("user")))
+
+
+def item_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+    """Distinct moments of items with `cold_item`, content, statistics of item and categories, and provenance."""
+    options, content = config.preferences, list(config.content_kinds("item"))
+    counted = [entity.removeprefix("item.") for entity in options.entities if "." in entity]
+    found = _with_content(asked, tables.items, "item", counted)
+    found = _with_cold_flag(found, tables.interactions, "item", fitted.cuts)
+    for entity in options.entities:
+        if entity == "user":
+            continue
+        column = entity.removeprefix("item").removeprefix(".")
+        events = category_events(tables.interactions, tables.items, column) if column else tables.interactions
+        key = f"item_{column}" if column else "item_id"
+        found = attach_statistics(found, events, key=key, entity=entity, options=options, priors=fitted.priors)
+    return _with_content(found, tables.items, "item", [name for name in content if name not in counted])
+
+
+def recent_positives(tables: Tables, config: Config) -> DataFrame:
+    """Positive events with the content, as it was at their time, that the users' bags are made of."""
+    positives = tables.interactions.where(positive_condition(config))
+    content = {name: name for name in config.preferences.recent if name != "item_id"}
+    return attach_content(positives, tables.items, id="item_id", time="event_time", columns=content)
+
+
+def join_side(rows: DataFrame, found: DataFrame, side: Side) -> DataFrame:
+    """`rows` with a side's features at their moments; provenance is raised to that of the side."""
+    times = {column.name: f"_{column.name}" for column in PROVENANCE}
+    joined = rows.join(found.withColumnsRenamed(times), _moment(side), how="left")
+    greatest = {
+        name: F.greatest(name, mine) if name in rows.columns else F.col(mine)
+        for name, mine in times.items()
+        if name in found.columns
+    }
+    return joined.withColumns(greatest).drop(*times.values())
+
+
+def _moment(side: Side) -> list[str]:
+    return [f"{side}_id", f"{side}_version", *CLOCK]
+
+
+def _with_content(rows: DataFrame, versions: DataFrame, side: Side, names: list[str]) -> DataFrame:
+    """Adds columns of the row's version, named `SIDE_COLUMN`."""
+    if not names:
+        return rows
+    key = [f"{side}_id", f"{side}_version"]
+    dated = versions.withColumnRenamed("valid_from", key[1])
+    return rows.join(dated.select(*key, *(F.col(n).alias(f"{side}_{n}") for n in names)), key, how="left")
+
+
+def _with_cold_flag(rows: DataFrame, interactions: DataFrame, side: Side, cuts: Cuts) -> DataFrame:
+    """Adds `cold_SIDE`: no event of it in the training period."""
+    key = f"{side}_id"
+    warm = interactions.where(in_training_period(cuts)).select(key).distinct().withColumn("_warm", F.lit(True))
+    return rows.join(warm, key, how="left").withColumn(f"cold_{side}", F.col("_warm").isNull()).drop("_warm")

@@ -26,19 +26,16 @@ def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
 def feature_set(config: Config) -> FeatureSet:
     """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side."""
     options = config.preferences
-    item_statistics = [
-        name for entity in options.entities if entity != "user" for name in statistic_names(entity, options)
-    ]
+    statistics = {entity: statistic_names(entity, options) for entity in options.entities}
+    of_items = {entity: names for entity, names in statistics.items() if entity != "user"}
     return FeatureSet(
         user=SideFeatures(
             "user",
             {f"user_{name}": kind for name, kind in config.content_kinds("user").items()},
-            statistic_names("user", options) if "user" in options.entities else (),
+            {"user": statistics["user"]} if "user" in statistics else {},
             bag_names(options),
         ),
         item=SideFeatures(
-            "item",
-            {f"item_{name}": kind for name, kind in config.content_kinds("item").items()},
-            tuple(item_statistics),
+            "item", {f"item_{name}": kind for name, kind in config.content_kinds("item").items()}, of_items
         ),
     )

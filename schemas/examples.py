@@ -21,17 +21,22 @@ class SideFeatures:
     side: Side
     content: Mapping[str, ContentKind] = field(default_factory=dict)
     """Feature name -> kind."""
-    statistics: tuple[str, ...] = ()
-    """Preference: float64 columns, null where there is no history."""
+    statistics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Preference: entity (`item`, `item.tags`) -> float64 columns, null where there is no history."""
     bags: tuple[str, ...] = ()
     """Preference: list<string> columns, null where there is no history."""
+
+    @property
+    def statistic_names(self) -> tuple[str, ...]:
+        """The statistics of all entities, in order."""
+        return tuple(name for names in self.statistics.values() for name in names)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Every feature column of the side, content first."""
         return (
             *(Column(name, CONTENT_TYPES[kind], True, doc=f"content: {kind}") for name, kind in self.content.items()),
-            *(Column(name, "float64", True, doc="preference: statistic") for name in self.statistics),
+            *(Column(name, "float64", True, doc="preference: statistic") for name in self.statistic_names),
             *(Column(name, "list<string>", True, doc="preference: bag") for name in self.bags),
         )
 

@@ -46,6 +46,8 @@ class InputSpec(_Frozen):
     """For ids: which embedding table. Inputs of one table share it: `user_recent_genres` and `item_genres` do."""
     table_size: int = 0
     """For ids: rows of that table, padding and unknown included."""
+    entity: str = ""
+    """For preference: whose behaviour it is, as in `preferences.entities`; a new item has none, its categories do."""
     columns: tuple[str, ...] = ()
     """Example columns that this input is made of, in order: several for `floats`, one for `ids`."""
 

@@ -18,7 +18,7 @@ def columns_of_kind(features: FeatureSet, *kinds: str) -> list[str]:
 
 def float_columns(features: FeatureSet) -> list[str]:
     """Columns that are normalised: numbers and statistics of both sides."""
-    return [*columns_of_kind(features, "number"), *features.user.statistics, *features.item.statistics]
+    return [*columns_of_kind(features, "number"), *features.user.statistic_names, *features.item.statistic_names]
 
 
 def embedding_tables(features: FeatureSet) -> dict[str, str]:
@@ -64,6 +64,7 @@ def model_inputs(
             name=column,
             side=side.side,
             part="preference" if column in side.bags else "content",
+            entity=side.side if column in side.bags else "",
             kind="ids",
             length=length,
             table=table,
@@ -72,9 +73,11 @@ def model_inputs(
             columns=(column,),
         )
 
-    def floats(side: SideFeatures, name: str, columns: Sequence[str], length: int) -> InputSpec:
-        part: Literal["preference", "content"] = "preference" if columns == side.statistics else "content"
-        return InputSpec(name=name, side=side.side, part=part, kind="floats", length=length, columns=tuple(columns))
+    def floats(side: SideFeatures, name: str, columns: Sequence[str], length: int, entity: str = "") -> InputSpec:
+        part: Literal["preference", "content"] = "preference" if entity else "content"
+        return InputSpec(
+            name=name, side=side.side, part=part, kind="floats", length=length, entity=entity, columns=tuple(columns)
+        )
 
     def of_side(side: SideFeatures) -> Iterator[InputSpec]:
         for name, kind in side.content.items():
@@ -84,8 +87,8 @@ def model_inputs(
             yield floats(side, f"{side.side}_numbers", numbers, len(numbers))
         for name in (name for name, kind in side.content.items() if kind == "vector"):
             yield floats(side, name, [name], vector_lengths[name])
-        if side.statistics:
-            yield floats(side, f"{side.side}_statistics", side.statistics, len(side.statistics))
+        for entity, statistics in side.statistics.items():
+            yield floats(side, f"{entity.replace('.', '_')}_statistics", statistics, len(statistics), entity)
         for name in side.bags:
             yield ids(side, name, options.max_values)
 

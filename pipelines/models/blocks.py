@@ -121,7 +121,7 @@ class Fields(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Preference(keras.layers.Layer):  # type: ignore[misc]
-    """The preference part, or one learned vector where it is missing: by nature, by dropout, or on request.
+    """One entity's preference part, or a learned vector where it is missing: by nature, by dropout, or on request.
 
     The values that are there are not rescaled for those that were dropped: missing is a state of its own, and a mask
     bit says so. Hence a warm row looks alike in training and in serving. (Volkovs, Yu, Poutanen: DropoutNet, NIPS 2017,

@@ -35,13 +35,18 @@ class Tower(keras.Model):  # type: ignore[misc]
         content = [spec for spec in specs if spec.part == "content"]
         preference = [spec for spec in specs if spec.part == "preference"]
         self.content: Any = None
-        self.preference: Any = None
         if content:
             self.content = Fields(content, tables, options.content_units, seed=seed, name="content")
-        if preference:
-            fields = Fields(preference, tables, options.preference_units, seed=seed, name="fields")
-            width = options.preference_units[-1] if options.preference_units else _width(preference, options)
-            self.preference = Preference(fields, width, options.preference_dropout, seed=seed, name="preference")
+        # One part an entity: of a new item nothing is known, of its categories much, and dropout has to show that too.
+        self.preferences = []
+        for entity in dict.fromkeys(spec.entity for spec in preference):
+            mine, name = (
+                [spec for spec in preference if spec.entity == entity],
+                f"preference_{entity.replace('.', '_')}",
+            )
+            fields = Fields(mine, tables, options.preference_units, seed=derived_seed(seed, name), name="fields")
+            width = options.preference_units[-1] if options.preference_units else _width(mine, options)
+            self.preferences.append(Preference(fields, width, options.preference_dropout, seed=seed, name=name))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
@@ -52,8 +57,8 @@ class Tower(keras.Model):  # type: ignore[misc]
         parts = []
         if self.content is not None:
             parts.append(self.content(inputs))
-        if self.preference is not None:
-            parts.append(self.preference(inputs, training=training, missing_preference=missing_preference))
+        for preference in self.preferences:
+            parts.append(preference(inputs, training=training, missing_preference=missing_preference))
         return unit(self.mlp(ops.concatenate(parts, axis=1)))
 
 

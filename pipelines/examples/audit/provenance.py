@@ -37,7 +37,7 @@ def example_rules(config: Config, cuts: Cuts) -> list[Rule]:
         split == "validation", F.lit(cuts.test_start)
     )
     features = feature_set(config)
-    past = [*features.user.statistics, *features.user.bags, *features.item.statistics]
+    past = [*features.user.statistic_names, *features.user.bags, *features.item.statistic_names]
     rules = [
         Rule("clock", _served(config, t), "as_of and known_by are the clock that was served at event_time", ()),
         Rule(

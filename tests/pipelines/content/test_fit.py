@@ -12,7 +12,10 @@ from schemas.to_spark import spark_type
 
 FEATURES = FeatureSet(
     SideFeatures(
-        "user", {"user_country": "category"}, ("user_click_count_7d",), ("user_recent_tags", "user_recent_item_id")
+        "user",
+        {"user_country": "category"},
+        {"user": ("user_click_count_7d",)},
+        ("user_recent_tags", "user_recent_item_id"),
     ),
     SideFeatures(
         "item",

@@ -17,8 +17,8 @@ def ids(name, side, part, table, size=9, length=3) -> InputSpec:
     return InputSpec(name=name, side=side, part=part, kind="ids", length=length, table=table, table_size=size)
 
 
-def floats(name, side, part, length=2) -> InputSpec:
-    return InputSpec(name=name, side=side, part=part, kind="floats", length=length)
+def floats(name, side, part, length=2, entity="") -> InputSpec:
+    return InputSpec(name=name, side=side, part=part, kind="floats", length=length, entity=entity)
 
 
 BOTH = (
@@ -118,6 +118,20 @@ def test_dropout_takes_rows_in_the_configured_share_and_only_in_training() -> No
         as_known = np.isclose(trained[side], known[side], atol=1e-6).all(axis=1)
         assert (as_missing ^ as_known).all()
         assert 0.4 < as_missing.mean() < 0.6
+
+
+def test_what_is_dropped_of_an_item_may_stay_known_of_its_categories() -> None:
+    specs = (*CONTENT_ONLY, floats("item_statistics", "item", "preference", entity="item"),
+             floats("item_tags_statistics", "item", "preference", entity="item.tags"))  # fmt: skip
+    model, inputs = build_dropoutnet(specs, OPTIONS, 1), rows_of(specs, rows=400)
+    empty = empty_rows(specs, 400)
+    patterns = [(), ("item_statistics",), ("item_tags_statistics",), ("item_statistics", "item_tags_statistics")]
+    states = [embeddings(model, inputs | {name: empty[name] for name in names})["item"] for names in patterns]
+    trained = embeddings(model, inputs, training=True)["item"]
+    shares = [np.isclose(trained, state, atol=1e-6).all(axis=1).mean() for state in states]
+    assert abs(sum(shares) - 1) < 1e-9
+    assert all(0.15 < share < 0.35 for share in shares)
+    np.testing.assert_allclose(states[3], embeddings(model, inputs, missing_preference=True)["item"], atol=1e-6)
 
 
 def test_a_known_value_beside_missing_ones_still_counts() -> None:

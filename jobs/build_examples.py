@@ -2,6 +2,7 @@
 
 import posixpath
 import sys
+from functools import partial
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.build import build
@@ -9,7 +10,7 @@ from pipelines.examples.counts import count_examples
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
 from pipelines.preferences.sweep import CLOCK
-from pipelines.spark import read_table, spark_session, spool, write_table
+from pipelines.spark import read_table, spark_session, spool, together, write_table
 from pipelines.storage import write_json
 from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
@@ -30,14 +31,18 @@ def run(context: Context) -> Draft:
     features, files = feature_set(config), config.storage.parquet_files
     with spool(spark, posixpath.join(context.staging, "spool")) as keep:
         built = build(tables, config, fitted, keep)
-        entries = {
-            name: write_table(frame, context.staging, name, contract, files=files, by=by, order=contract.key)
-            for name, frame, contract, by in (
-                ("examples", built.examples, example_table(features), ["example_id"]),
-                ("candidates", built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
-                ("exists", built.exists, EXISTS, ["item_id"]),
-            )
+        wanted = {
+            "examples": (built.examples, example_table(features), ["example_id"]),
+            "candidates": (built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
+            "exists": (built.exists, EXISTS, ["item_id"]),
         }
+        written = together(
+            *(
+                partial(write_table, frame, context.staging, name, contract, files=files, by=by, order=contract.key)
+                for name, (frame, contract, by) in wanted.items()
+            )
+        )
+        entries = dict(zip(wanted, written, strict=True))
         facts = count_examples(spark.read.parquet(posixpath.join(context.staging, "examples")), built.counts)
     entries["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     for note in facts["notes"]:

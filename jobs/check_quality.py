@@ -58,7 +58,10 @@ def run(context: Context) -> Draft:
             context.say(count.line(name))
             count.check(name)
         if not total.rows_in:
-            raise SourceError(f"the log must have rows, {', '.join(f'source.{label}' for label in logs)} has none")
+            raise SourceError(
+                f"the log must have rows, {', '.join(f'source.{label}' for label in logs)} has none; "
+                "correct its path, or --data, or give a log with events"
+            )
         gate.check_shares(tallies, reasons, config.quality.max_quarantine_share)
 
         log = clean.interactions(marked["interactions"])
@@ -92,15 +95,19 @@ def run(context: Context) -> Draft:
         ):
             if entries[name].rows != expected:
                 raise ThawError(f"{name} must have {expected:,} rows as counted, {entries[name].rows:,} were written")
+        without = {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()}
+        for name in declared:
+            if without[name]:
+                context.say(
+                    f"note: {without[name]:,} {name} of the log are not in source.{name}, and so without content; "
+                    "check that both write ids alike if they should be there"
+                )
         facts = {
             "rows": total.facts(),
             "sources": {label: tallies[label].facts() for label in logs},
             "content": {label: tallies[label].facts() for label in sources if label not in logs},
             "expectations": {name: {"passed": len(results), "failed": 0} for name, results in expectations.items()},
-            **{
-                f"{name}_without_content": clean.count_without_content(log, contents[name], side)
-                for name, side in SIDES.items()
-            },
+            **{f"{name}_without_content": count for name, count in without.items()},
         }
     report = {
         "expectations": expectations,

@@ -4,21 +4,24 @@ Also fits what the later stages hold fixed: the cuts between train, validation a
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
+
+from pyspark.sql import DataFrame
 
 from jobs.launch import Context, Draft, Job, main
-from pipelines.content.as_of import attach_content
 from pipelines.examples.fit import fit
-from pipelines.examples.labels import positive_condition
-from pipelines.examples.serving import serving_items, serving_users
+from pipelines.examples.serving import entity_snapshot, serving_items, serving_users
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
-from pipelines.preferences.join import category_events
-from pipelines.preferences.snapshot import serving_moment, snapshot, snapshot_contract
+from pipelines.preferences.snapshot import serving_moment, snapshot_contract
 from pipelines.preferences.tallies import check_weights
-from pipelines.spark import read_table, spark_session, write_table
+from pipelines.spark import read_table, spark_session, together, write_table
 from pipelines.storage import write_json
+from schemas.columns import Table
 from schemas.content import content_table
 from schemas.interactions import INTERACTIONS
+from schemas.manifest import TableEntry
 from schemas.preferences import serving_table
 
 
@@ -27,46 +30,32 @@ def run(context: Context) -> Draft:
     config, clean = context.config, context.parents["clean"]
     options = config.preferences
     spark = spark_session(config.spark)
-    interactions = read_table(spark, clean, "interactions", INTERACTIONS)
-    items = read_table(spark, clean, "items", content_table("item", config.content_kinds("item")))
-    users = read_table(spark, clean, "users", content_table("user", config.content_kinds("user")))
-    check_weights(interactions, options)
-    fitted = fit(interactions, config)
-    moment = serving_moment(interactions, options)
-    content = {name: name for name in options.recent if name != "item_id"}
-    positives = interactions.where(positive_condition(config))
-    positives = attach_content(positives, items, id="item_id", time="event_time", columns=content)
-    with_bags = ("user",) if options.recent else ()
-    tables = {}
-    for entity in dict.fromkeys((*options.entities, *with_bags)):
-        name, category = entity.replace(".", "_"), entity.removeprefix("item.")
-        key = f"{entity}_id" if category == entity else name
-        events = interactions if category == entity else category_events(interactions, items, category)
-        frame = snapshot(
-            events, positives, key=key, entity=entity, moment=moment, options=options, priors=fitted.priors
+    clean_tables = Tables(
+        read_table(spark, clean, "interactions", INTERACTIONS),
+        read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
+        read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
+    )
+    check_weights(clean_tables.interactions, options)
+    fitted = fit(clean_tables.interactions, config)
+    moment = serving_moment(clean_tables.interactions, options)
+    features = feature_set(config)
+
+    def write(name: str, make: Callable[[], DataFrame], contract: Table) -> TableEntry:
+        key, files = contract.key[:1], config.storage.parquet_files
+        return write_table(make(), context.staging, name, contract, files=files, by=key, order=key)
+
+    work = {
+        entity.replace(".", "_"): (
+            partial(entity_snapshot, entity, clean_tables, config, fitted, moment),
+            snapshot_contract(entity, options),
         )
-        contract = snapshot_contract(entity, options)
-        tables[name] = write_table(
-            frame,
-            context.staging,
-            name,
-            contract,
-            files=config.storage.parquet_files,
-            by=["entity_id"],
-            order=["entity_id"],
-        )
-    everything = Tables(interactions, items, users)
-    for make, features in ((serving_users, feature_set(config).user), (serving_items, feature_set(config).item)):
-        contract = serving_table(features)
-        tables[contract.name] = write_table(
-            make(everything, config, fitted, moment),
-            context.staging,
-            contract.name,
-            contract,
-            files=config.storage.parquet_files,
-            by=contract.key,
-            order=contract.key,
-        )
+        for entity in dict.fromkeys((*options.entities, *(("user",) if options.recent else ())))
+    }
+    for make, side in ((serving_users, features.user), (serving_items, features.item)):
+        contract = serving_table(side)
+        work[contract.name] = partial(make, clean_tables, config, fitted, moment), contract
+    written = together(*(partial(write, name, make, contract) for name, (make, contract) in work.items()))
+    tables = dict(zip(work, written, strict=True))
     tables["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     return Draft(
         tables,

@@ -52,9 +52,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Options(BaseModel):
-    """Base of all sections: frozen, unknown keys refused."""
+    """Base of all sections: frozen, unknown keys and numbers that are not finite refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DemoOptions(Options):
@@ -95,7 +95,7 @@ class SourceFile(Options):
     path: str
     """File, folder or glob, relative to --data. Compressed files are read by their ending."""
     format: Literal["csv", "parquet", "jsonl"] = "csv"
-    separator: str = ","
+    separator: str = Field(",", min_length=1)
     header: bool = True
     names: tuple[str, ...] | None = None
     """Column names of a CSV without header."""
@@ -465,7 +465,12 @@ def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set must look like a.b=value, got {override!r}")
-        nested: Any = yaml.safe_load(value)
+        try:
+            nested: Any = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"the value of --set {key} must be YAML, got {value!r}; correct it, and quote it"
+            ) from None
         for part in reversed(key.split(".")):
             nested = {part: nested}
         merged = _merge(merged, nested)

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
+from typing import TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -24,6 +26,8 @@ from schemas.manifest import Shard, TableEntry, column_entries
 from schemas.to_spark import select_contract, spark_schema
 
 MIN_JAVA = 17
+_AT_ONCE = 2
+T = TypeVar("T")
 _JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
@@ -132,6 +136,12 @@ def write_table(
     written = placed.mapInArrow(write_file, "path string, rows bigint, bytes bigint, sha256 string").collect()
     shards = sorted((Shard(**row.asDict()) for row in written), key=lambda shard: shard.path)
     return TableEntry(format="parquet", columns=column_entries(table), shards=tuple(shards))
+
+
+def together(*work: Callable[[], T]) -> list[T]:
+    """Results of independent work on Spark, in order: while one plan is made on the driver, another is computed."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda task: task(), work))
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Workspace:
 
     @classmethod
     def open(cls, root: str) -> "Workspace":
-        """Open or create. Raises WorkspaceError where the folder holds something that Thaw did not make."""
+        """Open or create. Raises WorkspaceError where it cannot be, or holds something that Thaw did not make."""
         root = root.rstrip("/")
         if "://" not in root:
             root = str(Path(root).absolute())
@@ -124,8 +124,14 @@ class Workspace:
                 raise WorkspaceError(
                     f"--out must be empty or made by Thaw, {root} holds something else; choose another folder"
                 )
-            fs.makedirs(path, exist_ok=True)
-            fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
+            try:
+                fs.makedirs(path, exist_ok=True)
+                fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
+            except OSError as error:
+                reason = error.strerror or error
+                raise WorkspaceError(
+                    f"--out must be a folder that can be written, {root} cannot be ({reason}); choose another"
+                ) from None
         return cls(root)
 
     def find(self, dataset: str, key: str) -> Dataset | None:

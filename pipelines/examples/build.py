@@ -19,6 +19,7 @@ from pipelines.examples.splits import is_mature, split_of
 from pipelines.examples.tables import Keep, Tables, lazily
 from pipelines.features import feature_set
 from pipelines.preferences.clock import clock_columns
+from pipelines.spark import together
 from schemas.examples import candidate_table, example_table
 from schemas.fitted import Fitted
 from schemas.to_spark import select_contract
@@ -42,9 +43,11 @@ def build(tables: Tables, config: Config, fitted: Fitted, keep: Keep = lazily) -
     rows = keep(_rows(events.where("mature"), exists, tables, config, fitted))
     clocks = evaluation_clocks(rows, config)
     candidates = keep(candidates_at(clocks, versions_in_effect(tables.items, exists)))
-    users = keep(user_side(moments(rows, "user"), tables, config, fitted))
     asked = moments(rows, "item").union(moments(candidates, "item")).distinct()
-    items = keep(item_side(asked, tables, config, fitted))
+    users, items = together(
+        lambda: keep(user_side(moments(rows, "user"), tables, config, fitted)),
+        lambda: keep(item_side(asked, tables, config, fitted)),
+    )
     candidates = join_side(attach_past_positives(candidates, tables.interactions, config), items, "item")
     features = feature_set(config)
     return Built(

@@ -8,10 +8,12 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.examples.existence import exists_from
-from pipelines.examples.sides import item_side, user_side, with_version
+from pipelines.examples.sides import item_side, recent_positives, user_side, with_version
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
 from pipelines.preferences.clock import Moment
+from pipelines.preferences.join import category_events
+from pipelines.preferences.snapshot import snapshot
 from schemas.content import Side
 from schemas.fitted import Fitted
 from schemas.preferences import serving_table
@@ -31,6 +33,21 @@ def serving_items(tables: Tables, config: Config, fitted: Fitted, moment: Moment
     known = exists.where(F.col("exists_from") <= moment.served_from).select("item_id")
     rows = item_side(_at(known, tables.items, "item", moment), tables, config, fitted)
     return select_contract(rows, serving_table(feature_set(config).item))
+
+
+def entity_snapshot(entity: str, tables: Tables, config: Config, fitted: Fitted, moment: Moment) -> DataFrame:
+    """An entity's statistics at the moment (`snapshot_contract`); a user's bags with them."""
+    name, category = entity.replace(".", "_"), entity.removeprefix("item.")
+    events = tables.interactions if category == entity else category_events(tables.interactions, tables.items, category)
+    return snapshot(
+        events,
+        recent_positives(tables, config),
+        key=f"{entity}_id" if category == entity else name,
+        entity=entity,
+        moment=moment,
+        options=config.preferences,
+        priors=fitted.priors,
+    )
 
 
 def _at(ids: DataFrame, versions: DataFrame, side: Side, moment: Moment) -> DataFrame:

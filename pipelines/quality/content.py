@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from pipelines.config import ContentColumn, ContentSource, QualityOptions
 from pipelines.errors import ConfigError, SourceError
-from pipelines.quality.parse import is_not_finite, number_of, time_of
+from pipelines.quality.parse import id_of, is_not_finite, number_of, time_of
 from pipelines.quality.read import Raw
 from schemas.columns import TIME_MIN_US
 from schemas.interactions import QUARANTINE
@@ -52,8 +52,8 @@ def check_content(label: str, source: ContentSource) -> None:
 
 def parse_content(raw: Raw, source: ContentSource, options: QualityOptions) -> DataFrame:
     """Raw rows to `judged_content` columns, one for one."""
-    id_ = raw.columns[source.id].cast("string")
-    problems = [raw.broken, F.when(id_.isNull() | (F.trim(id_) == ""), F.lit(f"{source.id}: empty"))]
+    id_, problem = id_of(raw, source.id, source.id)
+    problems = [raw.broken, problem]
     valid: Column = F.lit(TIME_MIN_US)
     created: Column = F.lit(None).cast("bigint")
     if source.valid_from:

@@ -24,7 +24,8 @@ Of a good row `file`, `reason` and `row` are null.
 
 def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOptions) -> DataFrame:
     """Raw rows to JUDGED columns, one for one."""
-    user, item = (raw.columns[name].cast("string") for name in (source.user_id, source.item_id))
+    user, user_problem = id_of(raw, source.user_id, "user_id")
+    item, item_problem = id_of(raw, source.item_id, "item_id")
     event, event_problem = time_of(raw, source.event_time, "event_time", options)
     if source.available_time:
         available, available_problem = time_of(raw, source.available_time, "available_time", options)
@@ -34,8 +35,8 @@ def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOpti
     weight, weight_problem = _weight(raw, source, options)
     reason = F.coalesce(
         raw.broken,
-        _empty("user_id", user),
-        _empty("item_id", item),
+        user_problem,
+        item_problem,
         event_problem,
         available_problem,
         F.when(available < event, F.lit("available_time: earlier than event_time")),
@@ -56,6 +57,16 @@ def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOpti
         "weight": weight,
     }
     return raw.frame.select(*[values[name].alias(name) for name in JUDGED])
+
+
+def id_of(raw: Raw, column: str, name: str) -> tuple[Column, Column]:
+    """(text, reason or null) of an id. A number that is NaN is a missing one, whatever its text says."""
+    value = raw.columns[column]
+    text = value.cast("string")
+    problem = _empty(name, text)
+    if isinstance(raw.type_of(column), T.DoubleType | T.FloatType):
+        problem = F.coalesce(problem, F.when(is_not_finite(value), F.lit(f"{name}: NaN or infinite")))
+    return text, problem
 
 
 def time_of(

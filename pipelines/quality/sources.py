@@ -99,7 +99,7 @@ def first_row(file: str, separator: str, encoding: str) -> list[str]:
 def other_separator(row: Sequence[str], separator: str, width: int, wanted: set[str] | None = None) -> str:
     """A remedy, where another separator would give the wanted columns (or at least so many)."""
     line = separator.join(row)
-    for other in {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", "::": "double colon"}:
+    for other in {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", "::": "double colon", " ": "space"}:
         if other == separator:
             continue
         cut = [name.strip('"') for name in line.split(other)]

@@ -1,8 +1,13 @@
 import gzip
 import json
+import math
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.check_quality import JOB
@@ -30,6 +35,7 @@ quality: {max_quarantine_share: 0.2}
 storage: {parquet_files: 2}
 """
 START = 1_700_000_000
+CLICKS = "path: clicks, user_id: user, item_id: item"
 
 
 def write(folder: Path, seed: int, unit: int = 1) -> Path:
@@ -94,23 +100,117 @@ def test_every_row_is_out_quarantined_or_a_duplicate_and_row_order_changes_no_by
     assert again.reused and again.dataset.manifest.content_digest == outcome.dataset.manifest.content_digest
 
 
-def test_times_in_the_wrong_unit_stop_the_run_with_code_3_and_publish_nothing(spark, config, tmp_path, capsys) -> None:
-    data, out = write(tmp_path / "data", 1, unit=1000), tmp_path / "out"
-    assert run(config, data, out) == 3
+@pytest.mark.parametrize(
+    ("factor", "override", "said_of_them"),
+    [
+        (
+            1000,
+            "name=small",
+            ("interactions[0]: 45 of 45 rows", "event_time: after 2100-01-01; is unit: s right? (43 rows)"),
+        ),
+        (
+            1,
+            f"source.interactions=[{{{CLICKS}, event_time: {{column: at, unit: ms}}}}]",
+            ("interactions[0]: 45 of 45 rows", "event_time: before 1990-01-01; is unit: ms right? (43 rows)"),
+        ),
+        (
+            1,
+            "source.items=[{path: tags.csv, id: item, valid_from: {column: at, unit: us}}]",
+            ("items[0]: 2 of 2 rows", "valid_from: before 1990-01-01; is unit: us right? (2 rows)"),
+        ),
+    ],
+    ids=["milliseconds-as-seconds", "seconds-as-milliseconds", "content-in-microseconds"],
+)
+def test_times_in_the_wrong_unit_stop_the_run_with_code_3_and_publish_nothing(
+    spark, config, tmp_path, capsys, factor, override, said_of_them
+) -> None:
+    data, out = write(tmp_path / "data", 1, unit=factor), tmp_path / "out"
+    assert run(config, data, out, "--set", override) == 3
     said = capsys.readouterr().err
-    assert "event_time: after 2100-01-01; is unit: s right? (43 rows)" in said and "Traceback" not in said
+    assert all(words in said for words in (*said_of_them, "at most 20.0% may (quality.max_quarantine_share)"))
+    assert said.count("thaw: ") == 1 and "Traceback" not in said
     assert Workspace.open(str(out)).current("clean") is None
+
+
+def test_nan_and_infinities_go_to_the_quarantine_each_counted_by_its_rule(spark, config, tmp_path) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    bad = [(math.nan, START, 1.0), (math.inf, START, 1.0)]
+    bad += [(1.0, at, 1.0) for at in (math.nan, math.inf)]
+    bad += [(1.0, START, stars) for stars in (math.nan, math.inf, -math.inf)]
+    users, times, stars = zip(*bad, *[(float(n), START + n, float(n)) for n in range(5)], strict=True)
+    log = {"user": users, "item": ["i0"] * len(users), "at": times, "stars": stars}
+    pq.write_table(pa.table(log), data / "log.parquet")
+    (data / "items.csv").write_text(
+        "item,price,image\ni0,1.5,1 2\ni1,NaN,1 2\ni2,-Infinity,1 2\ni3,2,1 nan\ni4,3,inf 1\n"
+    )
+    overrides = (
+        "source.interactions=[{path: log.parquet, format: parquet, user_id: user, item_id: item, "
+        "event_time: {column: at, unit: s}, weight: stars}]",
+        "source.items=[{path: items.csv, id: item, columns: "
+        "{price: {kind: number}, image: {kind: vector, separator: ' '}}}]",
+        "quality.max_quarantine_share=1",
+    )
+    assert run(config, data, out, *(part for override in overrides for part in ("--set", override))) == 0
+    clean = Workspace.open(str(out)).current("clean")
+    assert clean.manifest.facts["rows"] == {"in": 12, "out": 5, "quarantined": 7, "duplicates": 0}
+    assert clean.manifest.facts["content"]["items[0]"]["quarantined"] == 4
+    quarantine = clean.read_table("quarantine").to_pydict()
+    assert Counter(zip(quarantine["source"], quarantine["reason"], strict=True)) == {
+        ("interactions[0]", "user_id: NaN or infinite"): 2,
+        ("interactions[0]", "event_time: not a time in s"): 2,
+        ("interactions[0]", "weight: NaN or infinite"): 3,
+        ("items[0]", "price: NaN or infinite"): 2,
+        ("items[0]", "image: a value that is NaN, infinite or not a number"): 2,
+    }
+    assert sorted(clean.read_table("interactions")["weight"].to_pylist()) == [0, 1, 2, 3, 4]
+
+
+def test_items_that_the_catalogue_lacks_stay_in_the_log_and_are_counted_in_a_note(
+    spark, config, tmp_path, capsys
+) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    assert run(config, data, out) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert "2 items of the log are not in source.items, and so without content; check that both write ids" in note
+    log = Workspace.open(str(out)).current("clean").read_table("interactions", ["item_id"])
+    assert set(log["item_id"].to_pylist()) == {f"i{n}" for n in range(7)}
 
 
 @pytest.mark.parametrize(
     ("broken", "override", "message"),
     [
-        ("clicks", "name=small", "found nothing at"),
-        ("log", "name=small", "the log must have rows"),
-        ("", "source.items=[{path: items.csv, id: itme}]", "did you mean 'item'?"),
-        ("", "source.items=[{path: items.csv, separator: ';', id: item}]", 'set separator: ","'),
+        (
+            "clicks",
+            "name=small",
+            r"interactions\[0\]\.path must name a file.*found nothing at .*/clicks; correct the path",
+        ),
+        ("log", "name=small", r"the log must have rows, .*interactions\[0\].* has none; correct its path, or --data"),
+        (
+            "",
+            "source.items=[{path: items.csv, id: itme}]",
+            r"items\[0\]\.id names column 'itme'.*did you mean 'item'\?",
+        ),
+        (
+            "",
+            "source.interactions=[{path: clicks, user_id: usr, item_id: item, event_time: {column: at, unit: s}}]",
+            r"interactions\[0\]\.user_id names column 'usr'.*has \['user', 'item', 'at'\]; did you mean 'user'\?",
+        ),
+        (
+            "",
+            "source.items=[{path: items.csv, separator: ';', id: item}]",
+            "is not separated by ';'; set separator: \",\"",
+        ),
+        (
+            "",
+            f"source.interactions=[{{{CLICKS}, separator: ';', event_time: {{column: at, unit: s}}}}]",
+            "is not separated by ';'; set separator: \",\"",
+        ),
         ("", "source.interactions=[]", "source.interactions must name at least one log"),
-        ("", "quality.event_kye=[user_id]", "did you mean `event_key`?"),
+        (
+            "",
+            "quality.event_kye=[user_id]",
+            r"unknown configuration key `quality\.event_kye`; did you mean `event_key`\?",
+        ),
     ],
 )
 def test_a_user_s_mistake_is_one_message_and_code_2(spark, config, tmp_path, capsys, broken, override, message) -> None:
@@ -124,7 +224,8 @@ def test_a_user_s_mistake_is_one_message_and_code_2(spark, config, tmp_path, cap
             ) if file.suffix != ".gz" else file.unlink()
     assert run(config, data, tmp_path / "out", "--set", override) == 2
     said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
+    assert re.search(message, said) and said.count("thaw: ") == 1 and "Traceback" not in said
+    assert Workspace.open(str(tmp_path / "out")).current("clean") is None
 
 
 def test_the_example_configurations_are_valid() -> None:

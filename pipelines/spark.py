@@ -27,6 +27,7 @@ from schemas.to_spark import select_contract, spark_schema
 
 MIN_JAVA = 17
 _AT_ONCE = 2
+_PARTITIONS = "spark.sql.shuffle.partitions"
 T = TypeVar("T")
 _JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
@@ -65,12 +66,8 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.log.level", "FATAL")  # an error reaches us as an exception, with all it says
-            .config("spark.sql.shuffle.partitions", str(options.shuffle_partitions))
             # A short job on few cores spends half its time in the optimising compiler and in planning each stage anew.
-            .config(
-                "spark.driver.extraJavaOptions",
-                "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
-            )
+            .config("spark.driver.extraJavaOptions", _JAVA_OPTIONS)
             .config("spark.sql.adaptive.enabled", "false")
         )
     builder = (
@@ -87,7 +84,11 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
     # Each error would be logged a second time, as pages of JSON, even where we turn it into a message.
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    if _PARTITIONS not in options.settings and not session.sparkContext.getConf().contains(_PARTITIONS):
+        # Spark's own 200 would make two hundred tasks of every step of a small log.
+        session.conf.set(_PARTITIONS, str(options.shuffle_partitions))
+    return session
 
 
 def stop_spark() -> None:

@@ -169,7 +169,8 @@ def test_items_that_the_catalogue_lacks_stay_in_the_log_and_are_counted_in_a_not
     spark, config, tmp_path, capsys
 ) -> None:
     data, out = write(tmp_path / "data", 1), tmp_path / "out"
-    assert run(config, data, out) == 0
+    clicks = f"source.interactions=[{{{CLICKS}, event_time: {{column: at, unit: s}}}}]"
+    assert run(config, data, out, "--set", clicks, "--set", "source.items=[{path: items.csv, id: item}]") == 0
     (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert "2 items of the log are not in source.items, and so without content; check that both write ids" in note
     log = Workspace.open(str(out)).current("clean").read_table("interactions", ["item_id"])

@@ -1,16 +1,19 @@
 """Running a job: resuming by key, exit codes, and that a failed job publishes nothing."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jobs import cli
-from jobs.launch import CHAIN, Draft, Job, code_version, execute, guarded, job_dataset
+from jobs.launch import CHAIN, ROOT, Draft, Job, code_version, execute, guarded, job_dataset, job_named
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, LeakageError, WorkspaceError
 from pipelines.storage import Workspace, write_json
 
+MOVIELENS = ["--config", str(ROOT / "conf" / "movielens.yaml")]
 RAW = {"name": "x", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
 
 
@@ -96,8 +99,6 @@ def test_exit_codes_tell_whose_fault_it_is(error, code, capsys) -> None:
 
 
 def test_every_job_of_the_chain_exists_and_publishes_what_the_launcher_says() -> None:
-    from jobs.launch import job_named
-
     for name in CHAIN:
         job = job_named(name)
         assert (job.name, job.dataset) == (name, job_dataset(name))
@@ -115,16 +116,63 @@ def test_the_code_version_is_stable_within_a_process() -> None:
     [
         (["runn"], "unknown command 'runn'"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["run", "--data", "no/such/folder"], "--data must be a folder"),
-        (["run", "--set", "trainin.epochs=1"], "did you mean `training`"),
+        (["run", "--data", "no/such/folder"], "--data must be a folder, 'no/such/folder' is not; check the path"),
+        (["check_quality", "--data", __file__], "test_launch.py' is not; check the path"),
+        (["check_quality", *MOVIELENS], "check_quality reads raw data; say where it is with --data FOLDER"),
+        (["run", "--set", "trainin.epochs=1"], "unknown configuration key `trainin`; did you mean `training`?"),
+        (["run", "--set", "quality.actions=[click"], "--set quality.actions must be YAML, got '[click'"),
     ],
 )
-def test_a_users_mistake_is_one_message_and_exit_code_2(arguments, message, capsys, tmp_path) -> None:
+def test_a_users_mistake_is_one_message_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("THAW_DATA", raising=False)
     out = [] if arguments == ["runn"] else ["--out", str(tmp_path / "out")]
     assert cli.main([*arguments, *out]) == 2
     said = capsys.readouterr().err
     assert message in said
+    assert said.count("thaw: ") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["run", "generate_demo"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("theirs", "--out must be empty or made by Thaw, {out} holds something else; choose another folder"),
+        ("theirs/thesis.txt", "--out must be a folder, {out} is a file; choose another"),
+        ("theirs/thesis.txt/out", "--out must be a folder that can be written, {out} cannot be (Not a directory)"),
+    ],
+)
+def test_an_output_that_holds_something_else_is_refused_and_left_alone(command, out, message, capsys, tmp_path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").write_text("mine")
+    assert cli.main([command, "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("thaw: " + message.format(out=tmp_path / out))
+    assert len(said.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "theirs" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [name for name in CHAIN if name not in ("generate_demo", "check_quality")])
+def test_a_job_run_before_its_parent_dataset_exists_names_the_job_to_run_first(name, capsys, tmp_path) -> None:
+    parent = job_named(name).parents[0]
+    maker = next(other for other in CHAIN if job_dataset(other) == parent)
+    assert cli.main([name, *MOVIELENS, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"thaw: {name} needs the dataset `{parent}`, which is not there; run `thaw {maker}` first\n" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / job_dataset(name)).exists()
+
+
+def test_spark_submit_ends_with_the_jobs_own_message_and_exit_code(tmp_path) -> None:
+    submit = Path(sys.executable).with_name("spark-submit")
+    job = ["jobs/compute_preferences.py", *MOVIELENS, "--out", str(tmp_path / "out")]
+    done = subprocess.run([submit, "--master", "local[1]", *job], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    said = done.stdout + done.stderr  # spark-submit puts what Python says on its own standard output
+    assert "thaw: compute_preferences needs the dataset `clean`, which is not there; run `thaw check_quality` " in said
+    assert "Traceback" not in said
+    assert "Exception" not in said
 
 
 def test_help_names_every_job(capsys) -> None:

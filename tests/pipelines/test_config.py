@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobs.launch import DEFAULT_CONFIG
 from pipelines.config import load_config, parse_config, parse_duration
 from pipelines.errors import ConfigError
 from pipelines.features import feature_set
@@ -45,6 +46,9 @@ def test_an_unknown_key_inside_a_list_names_the_nearest_valid_key() -> None:
         ({"split": {"validation_share": 0.6, "test_share": 0.5}}, "leave something to train on"),
         ({"split": {"validation_start": "2020-01-01"}}, "given together"),
         ({"records": {"num_shards": 0}}, "records.num_shards"),
+        ({"training": {"learning_rate": float("inf")}}, r"training.learning_rate`: .* finite number \(got inf\)"),
+        ({"quality": {"weight_range": [0, float("nan")]}}, r"quality.weight_range.1`: .* finite number \(got nan\)"),
+        ({"source": {"items": [{"path": "i", "id": "i", "separator": ""}]}}, r"separator`: .* at least 1 character"),
     ],
 )
 def test_a_broken_rule_is_named_with_its_key(sections, message) -> None:
@@ -72,6 +76,11 @@ def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, text) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match="YAML"):
         load_config([path])
+
+
+def test_an_override_that_is_no_yaml_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--set quality\.actions must be YAML, got '\[click'"):
+        load_config([DEFAULT_CONFIG], ["quality.actions=[click"])
 
 
 def test_a_missing_file_is_named() -> None:

@@ -1,6 +1,7 @@
 import datetime as dt
 import gzip
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -51,9 +52,10 @@ def test_a_csv_without_header_takes_its_names_from_the_configuration(spark, tmp_
         read_source(spark, str(tmp_path), "interactions[0]", source.model_copy(update={"names": None}))
 
 
-def test_a_wrong_separator_is_an_error_that_proposes_the_right_one(spark, tmp_path) -> None:
-    (tmp_path / "log.csv").write_text("user;item;time\n1;a;10\n")
-    with pytest.raises(SourceError, match="not separated by ','; set separator: \";\""):
+@pytest.mark.parametrize("right", [";", "|", "::", " "])
+def test_a_wrong_separator_is_an_error_that_proposes_the_right_one(spark, tmp_path, right) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\n1,a,10\n".replace(",", right))
+    with pytest.raises(SourceError, match=re.escape(f"not separated by ','; set separator: \"{right}\"")):
         read_source(spark, str(tmp_path), "interactions[0]", log("log.csv"))
 
 

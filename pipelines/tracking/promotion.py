@@ -27,7 +27,15 @@ def judge(
     `metrics` is split -> slice -> metric -> {value, …}, `baselines` the same under each baseline's name.
     """
     where = f"{options.metric} on test/{options.slice}"
-    entry = metrics.get("test", {}).get(options.slice, {}).get(options.metric)
+    slices = metrics.get("test", {})
+    for key, name, known in (
+        ("slice", options.slice, slices),
+        ("metric", options.metric, slices.get(options.slice, {})),
+    ):
+        if known and name not in known:
+            detail = f"promotion.{key} must be one that is measured ({', '.join(sorted(known))}), got {name}"
+            return [Verdict("measured", False, detail)]
+    entry = slices.get(options.slice, {}).get(options.metric)
     value = entry and entry.get("value")
     if value is None:
         return [Verdict("measured", False, f"{where} must be measured, but no test example falls in that slice")]

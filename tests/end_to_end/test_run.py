@@ -123,5 +123,7 @@ def test_a_killed_run_leaves_nothing_half_published_and_a_rerun_ends_with_the_sa
     assert Workspace.open(str(out)).current("clean") is None
     done = thaw("run", "--until", "write_records", out=out)
     assert done.returncode == 0, done.stderr[-4000:]
-    mine, theirs = (Workspace.open(str(folder)).current("records").manifest for folder in (out, whole))
-    assert mine.content_digest == theirs.content_digest
+    mine, theirs = (Workspace.open(str(folder)) for folder in (out, whole))
+    for dataset in ("clean", "preferences", "examples", "audit", "records"):
+        digests = [workspace.current(dataset).manifest.content_digest for workspace in (mine, theirs)]
+        assert digests[0] == digests[1], dataset

@@ -24,14 +24,16 @@ def context(tmp_path, monkeypatch) -> Context:
 
 
 def test_a_passed_audit_publishes_its_checks(context, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(audit_leakage, "audit", lambda *args: AuditReport((Check("clock", 3, 0, "fine"),)))
+    monkeypatch.setattr(audit_leakage, "audit", lambda *args, **kwargs: AuditReport((Check("clock", 3, 0, "fine"),)))
     draft = audit_leakage.run(context)
     assert draft.facts["audit"]["passed"] is True
     assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
 
 
 def test_a_failed_audit_publishes_nothing(context, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(audit_leakage, "audit", lambda *args: AuditReport((Check("clock", 3, 1, "example ab12, …"),)))
+    monkeypatch.setattr(
+        audit_leakage, "audit", lambda *args, **kwargs: AuditReport((Check("clock", 3, 1, "example ab12, …"),))
+    )
     with pytest.raises(LeakageError, match="example ab12") as caught:
         audit_leakage.run(context)
     assert caught.value.exit_code == 3

@@ -30,7 +30,7 @@ def test_a_challenger_may_lose_two_percent_against_the_champion_and_no_more(cham
     assert verdicts(champion=champion)["keeps_champion_level"][0] is passed
 
 
-@pytest.mark.parametrize(("lift", "passed"), [(1.5, True), (1.51, False)])
+@pytest.mark.parametrize(("lift", "passed"), [(1.49, True), (1.51, False)])
 def test_popularity_must_be_beaten_by_the_configured_lift(lift, passed) -> None:
     assert verdicts(min_lift_over_popularity=lift)["beats_popularity"][0] is passed
 

@@ -13,7 +13,7 @@ def examples(spark):
 
 
 def intervals(frame):
-    return {(r.item_id, r.in_effect_from, r.in_effect_to, r.colour) for r in frame.collect()}
+    return {(r.item_id, r.in_effect_from, r.in_effect_to, r.item_version) for r in frame.collect()}
 
 
 def test_clocks_are_those_of_held_out_positives_with_the_time_of_the_last(examples, config) -> None:
@@ -42,19 +42,20 @@ def test_a_seeded_sample_of_clocks_is_the_same_in_any_order_of_the_rows(examples
 
 def test_an_items_versions_cover_its_existence_once_and_start_without_content(spark, catalogue) -> None:
     from pipelines.examples.candidates import candidates_at, versions_in_effect
+    from pipelines.examples.sides import NO_VERSION
 
     items = catalogue("a 10 - red", "a 50 - blue", "b 5 - green", "b 20 - grey", "never 1 - red")
     exists = spark.createDataFrame([("a", 3), ("b", 30), ("bare", 7)], "item_id string, exists_from long")
     versions = versions_in_effect(items, exists)
     assert intervals(versions) == {
-        ("a", 3, 10, None),
-        ("a", 10, 50, "red"),
-        ("a", 50, FOREVER, "blue"),
-        ("b", 30, FOREVER, "grey"),
-        ("bare", 7, FOREVER, None),
+        ("a", 3, 10, NO_VERSION),
+        ("a", 10, 50, 10),
+        ("a", 50, FOREVER, 50),
+        ("b", 30, FOREVER, 20),
+        ("bare", 7, FOREVER, NO_VERSION),
     }
     clocks = spark.createDataFrame([(10, 11, 29)], "as_of long, known_by long, last long")
-    assert intervals(candidates_at(clocks, versions)) == {("a", 10, 50, "red"), ("bare", 7, FOREVER, None)}
+    assert intervals(candidates_at(clocks, versions)) == {("a", 10, 50, 10), ("bare", 7, FOREVER, NO_VERSION)}
     later = spark.createDataFrame([(49, 49, 50)], "as_of long, known_by long, last long")
     assert {r[1] for r in intervals(candidates_at(later, versions)) if r[0] == "a"} == {10, 50}
 

@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from pipelines.errors import LeakageError
 from pipelines.examples import build as build_module
+from pipelines.examples import sides
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.build import build
 from pipelines.examples.fit import fit
@@ -55,19 +56,24 @@ def _moved(function, **moves):
 
 DAY = 86_400_000_000
 LEAKS = {
-    "availability ignored": ("attach_statistics", {"known_by": 400 * DAY}, {"rule": "impressions"}),
-    "closed right edge": ("attach_statistics", {"as_of": 1}, {"rule": "impressions"}),
-    "content too new": ("attach_content", {"event_time": 3 * DAY}, {"rule": "impressions"}),
-    "negatives from the future": ("with_negatives", {"event_time": 400 * DAY}, {"rule": "sampled", "negatives": 3}),
+    "availability ignored": (sides, "attach_statistics", {"known_by": 400 * DAY}, {"rule": "impressions"}),
+    "closed right edge": (sides, "attach_statistics", {"as_of": 1}, {"rule": "impressions"}),
+    "content too new": (sides, "attach_content", {"event_time": 3 * DAY}, {"rule": "impressions"}),
+    "negatives from the future": (
+        build_module,
+        "with_negatives",
+        {"event_time": 400 * DAY},
+        {"rule": "sampled", "negatives": 3},
+    ),
 }
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_real_leak_stops_the_run(leak, tables, make_config, publish, monkeypatch) -> None:
-    name, moves, labels = LEAKS[leak]
+    module, name, moves, labels = LEAKS[leak]
     config = make_config(labels=labels, preferences=SMALL)
     fitted = fit(tables.interactions, config)
-    monkeypatch.setattr(build_module, name, _moved(getattr(build_module, name), **moves))
+    monkeypatch.setattr(module, name, _moved(getattr(module, name), **moves))
     published = publish(build(tables, config, fitted))
     report = audit(published, tables, config, fitted, rebuild=lambda *_: published)
     with pytest.raises(LeakageError, match=r"example [0-9a-f]{32}, \w+: published .*, should be ") as caught:

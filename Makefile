@@ -15,11 +15,6 @@ DATA    ?=
 SET     ?=
 ONLY    ?=
 
-# Real data for the tests and benchmarks that want it; those tests skip, with the reason, where it is absent.
-ifneq ($(wildcard ../shared/data),)
-export THAW_DATA ?= $(abspath ../shared/data)
-endif
-
 help: ## what can be made
 	@echo "Thaw: cold-start recommendation, from raw logs to a registered model."
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'

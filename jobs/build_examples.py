@@ -9,8 +9,8 @@ from pipelines.examples.build import build
 from pipelines.examples.counts import count_examples
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
-from pipelines.preferences.sweep import CLOCK
-from pipelines.spark import read_table, spark_session, spool, together, write_table
+from pipelines.preferences.clock import CLOCK
+from pipelines.spark import read_parquet, read_table, spark_session, spool, together, write_table
 from pipelines.storage import write_json
 from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
@@ -43,7 +43,8 @@ def run(context: Context) -> Draft:
             )
         )
         entries = dict(zip(wanted, written, strict=True))
-        facts = count_examples(spark.read.parquet(posixpath.join(context.staging, "examples")), built.counts)
+        paths = [posixpath.join(context.staging, shard.path) for shard in entries["examples"].shards]
+        facts = count_examples(read_parquet(spark, paths, example_table(features)), built.counts)
     entries["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     for note in facts["notes"]:
         context.say(f"note: {note}")

@@ -140,7 +140,7 @@ class ContentSource(SourceFile):
     valid_from: TimeColumn | None = None
     """A row applies from here on; absent: always has."""
     created_at: TimeColumn | None = None
-    """When the user or item came into being; absent: see docs/time.md, "When does an item exist?"."""
+    """When the user or item came into being; absent: its first version's valid_from, or its first event."""
     title: str | None = None
     columns: dict[str, ContentColumn] = {}
     accumulate: bool = False
@@ -301,7 +301,8 @@ class ModelOptions(Options):
     tower_units: tuple[int, ...] = (128, 64)
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
     preference_dropout: Share = 0.5
-    """Probability that a side's whole preference part is replaced by the learned `missing` (DropoutNet)."""
+    """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
+    (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md."""
 
 
 class LossOptions(Options):
@@ -431,6 +432,11 @@ class Config(Options):
                             f"content must not be the raw id, {side} column {name!r} is; remove it: "
                             "a model that reads ids cannot rank what is new"
                         )
+        if self.labels.rule == "sampled" and not self.labels.negatives and self.training.losses.pointwise:
+            raise ValueError(
+                "labels.negatives must be at least 1 where the pointwise loss learns from sampled labels, got 0: all "
+                "labels would be 1; set labels.negatives, or training.losses.pointwise to 0"
+            )
         kinds = self.content_kinds("item")
         bags = [name for name, kind in kinds.items() if kind in ("category", "categories")]
         for entity in self.preferences.entities:

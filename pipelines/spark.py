@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
-from typing import TypeVar
+from itertools import chain, count
+from typing import TypeVar, cast
 
 import fsspec
 import pyarrow as pa
@@ -28,8 +28,10 @@ from schemas.to_spark import select_contract, spark_schema
 MIN_JAVA = 17
 _AT_ONCE = 2
 _PARTITIONS = "spark.sql.shuffle.partitions"
-T = TypeVar("T")
 _JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+"""The first-tier compiler alone has a code cache of 48 MB, which the generated code of a whole chain fills."""
+
+T = TypeVar("T")
 
 
 def check_java() -> None:
@@ -50,7 +52,8 @@ def check_java() -> None:
 def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
     """The running session, or a new one.
 
-    Under spark-submit the cluster's settings win: only what correctness needs (UTC, our Python) is set here.
+    Under spark-submit the cluster's settings win: set here are only our Python, what results depend on (UTC, ANSI), how
+    Arrow batches are cut, and options.settings.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -106,7 +109,11 @@ def stop_spark() -> None:
 
 def read_table(spark: SparkSession, dataset: Dataset, name: str, table: Table) -> DataFrame:
     """A published Parquet table as a frame with the contract's columns."""
-    paths = dataset.table_paths(name)
+    return read_parquet(spark, dataset.table_paths(name), table)
+
+
+def read_parquet(spark: SparkSession, paths: Sequence[str], table: Table) -> DataFrame:
+    """Parquet files of one contract as a frame with its columns."""
     if not paths:
         return spark.createDataFrame([], spark_schema(table))
     return select_contract(spark.read.parquet(*paths), table)
@@ -124,11 +131,12 @@ def write_table(
     schema = arrow_schema(table)
 
     def write_file(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        context = TaskContext.get()
-        number = context.partitionId() if context else 0
-        file = posixpath.join(name, f"part-{number:05d}.parquet")
-        rows = write_parquet(posixpath.join(path, file), batches, schema)
-        if rows:
+        first = next(batches, None)
+        if first is not None:
+            # The iterator is fed within a task, so there is a context.
+            number = cast(TaskContext, TaskContext.get()).partitionId()
+            file = posixpath.join(name, f"part-{number:05d}.parquet")
+            rows = write_parquet(posixpath.join(path, file), chain([first], batches), schema)
             yield pa.RecordBatch.from_pylist([describe_shard(path, file, rows).model_dump()])
 
     fs, _ = fsspec.core.url_to_fs(path)
@@ -140,7 +148,10 @@ def write_table(
 
 
 def together(*work: Callable[[], T]) -> list[T]:
-    """Results of independent work on Spark, in order: while one plan is made on the driver, another is computed."""
+    """Results of independent work on Spark, in order: while one plan is made on the driver, another is computed.
+
+    Raises the first error, once what was running has ended; what had not begun is not begun.
+    """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda task: task(), work))
 

@@ -6,8 +6,8 @@ not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths
 
 import hashlib
 import json
-import os
 import posixpath
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,20 +216,26 @@ def write_arrow(path: str, name: str, table: pa.Table, contract: Table) -> Table
 def write_parquet(path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
     """Write rows as one Parquet file and say how many there were. The bytes do not depend on how rows are batched.
 
-    The file appears whole: another attempt, or a reader, never sees part of it.
+    The file is written under a name of its own and moved when it is whole: a doubled or failed task, or a reader, never
+    sees part of it.
     """
     fs, _ = fsspec.core.url_to_fs(path)
-    temporary, rows, waiting = f"{path}.{os.getpid()}.tmp", 0, pa.table([[]] * len(schema), schema=schema)
-    with fs.open(temporary, "wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in batches:
-            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
-            rows += batch.num_rows
-            while waiting.num_rows >= _GROUP_ROWS:
-                writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
-                waiting = waiting.slice(_GROUP_ROWS)
-        if waiting.num_rows or not rows:
-            writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
-    fs.mv(temporary, path)
+    temporary, rows, waiting = f"{path}.{uuid.uuid4().hex}.tmp", 0, schema.empty_table()
+    try:
+        with fs.open(temporary, "wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+            for batch in batches:
+                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
+                rows += batch.num_rows
+                while waiting.num_rows >= _GROUP_ROWS:
+                    writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
+                    waiting = waiting.slice(_GROUP_ROWS)
+            if waiting.num_rows or not rows:
+                writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
+        fs.mv(temporary, path)
+    except BaseException:
+        if fs.exists(temporary):
+            fs.rm(temporary)
+        raise
     return rows
 
 

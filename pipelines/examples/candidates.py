@@ -11,8 +11,8 @@ from pipelines.examples.labels import positive_condition
 from pipelines.examples.sampling import keyed_hash
 from pipelines.examples.sides import NO_VERSION
 from pipelines.features import statistic_names
+from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.join import attach_statistics
-from pipelines.preferences.sweep import CLOCK
 from schemas.preferences import LIFETIME
 
 FOREVER = 2**63 - 1
@@ -38,17 +38,17 @@ def evaluation_clocks(examples: DataFrame, config: Config) -> DataFrame:
 def versions_in_effect(items: DataFrame, exists: DataFrame) -> DataFrame:
     """Every item in `exists` with its content versions and the interval of existence that each covers.
 
-    Columns: item_id, item_version, exists_from, in_effect_from, in_effect_to. An item that exists before its first
+    Columns: item_id, _item_version, exists_from, in_effect_from, in_effect_to. An item that exists before its first
     version, or has none, has an interval of NO_VERSION.
     """
-    later = Window.partitionBy("item_id").orderBy("item_version")
-    dated = items.select("item_id", F.col("valid_from").alias("item_version"))
-    before_all = exists.select("item_id", F.lit(NO_VERSION).alias("item_version"))
+    later = Window.partitionBy("item_id").orderBy("_item_version")
+    dated = items.select("item_id", F.col("valid_from").alias("_item_version"))
+    before_all = exists.select("item_id", F.lit(NO_VERSION).alias("_item_version"))
     return (
         dated.union(before_all)
-        .withColumn("in_effect_to", F.coalesce(F.lead("item_version").over(later), F.lit(FOREVER)))
+        .withColumn("in_effect_to", F.coalesce(F.lead("_item_version").over(later), F.lit(FOREVER)))
         .join(exists, "item_id", how="inner")
-        .withColumn("in_effect_from", F.greatest("exists_from", "item_version"))
+        .withColumn("in_effect_from", F.greatest("exists_from", "_item_version"))
         .where(F.col("in_effect_from") < F.col("in_effect_to"))
     )
 

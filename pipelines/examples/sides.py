@@ -1,6 +1,6 @@
 """Each side's features at its distinct moments: content as of a version, behaviour as of a clock. [spark]
 
-A moment is (SIDE_id, SIDE_version, as_of, known_by). Examples, candidates and serving ask for moments and join what is
+A moment is (SIDE_id, _SIDE_version, as_of, known_by). Examples, candidates and serving ask for moments and join what is
 found, so that a feature is made once however many rows carry it, and cannot differ between training and serving.
 """
 
@@ -12,8 +12,8 @@ from pipelines.content.as_of import attach_content
 from pipelines.examples.labels import positive_condition
 from pipelines.examples.splits import in_training_period
 from pipelines.examples.tables import Tables
+from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.join import attach_recent, attach_statistics, category_events
-from pipelines.preferences.sweep import CLOCK
 from schemas.content import Side
 from schemas.examples import PROVENANCE
 from schemas.fitted import Cuts, Fitted
@@ -23,8 +23,8 @@ NO_VERSION = -(2**63 - 1)
 
 
 def with_version(rows: DataFrame, versions: DataFrame, side: Side) -> DataFrame:
-    """Adds `SIDE_version`: the valid_from of the content in effect at event_time, else NO_VERSION."""
-    name = f"{side}_version"
+    """Adds `_SIDE_version`: the valid_from of the content in effect at event_time, else NO_VERSION."""
+    name = f"_{side}_version"
     found = attach_content(rows, versions, id=f"{side}_id", time="event_time", columns={"valid_from": name})
     return found.withColumn(name, F.coalesce(name, F.lit(NO_VERSION)))
 
@@ -83,14 +83,14 @@ def join_side(rows: DataFrame, found: DataFrame, side: Side) -> DataFrame:
 
 
 def _moment(side: Side) -> list[str]:
-    return [f"{side}_id", f"{side}_version", *CLOCK]
+    return [f"{side}_id", f"_{side}_version", *CLOCK]
 
 
 def _with_content(rows: DataFrame, versions: DataFrame, side: Side, names: list[str]) -> DataFrame:
     """Adds columns of the row's version, named `SIDE_COLUMN`."""
     if not names:
         return rows
-    key = [f"{side}_id", f"{side}_version"]
+    key = [f"{side}_id", f"_{side}_version"]
     dated = versions.withColumnRenamed("valid_from", key[1])
     return rows.join(dated.select(*key, *(F.col(n).alias(f"{side}_{n}") for n in names)), key, how="left")
 

@@ -93,7 +93,7 @@ class Numbers(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Fields(keras.layers.Layer):  # type: ignore[misc]
-    """All inputs of one part (content or preference) of one side, as one vector per row."""
+    """All inputs of one part (a side's content, an entity's preference), as one vector per row."""
 
     def __init__(
         self, specs: Sequence[InputSpec], tables: Mapping[str, Any], units: Sequence[int], *, seed: int, name: str

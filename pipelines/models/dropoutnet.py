@@ -40,10 +40,8 @@ class Tower(keras.Model):  # type: ignore[misc]
         # One part an entity: of a new item nothing is known, of its categories much, and dropout has to show that too.
         self.preferences = []
         for entity in dict.fromkeys(spec.entity for spec in preference):
-            mine, name = (
-                [spec for spec in preference if spec.entity == entity],
-                f"preference_{entity.replace('.', '_')}",
-            )
+            mine = [spec for spec in preference if spec.entity == entity]
+            name = f"preference_{entity.replace('.', '_')}"
             fields = Fields(mine, tables, options.preference_units, seed=derived_seed(seed, name), name="fields")
             width = options.preference_units[-1] if options.preference_units else _width(mine, options)
             self.preferences.append(Preference(fields, width, options.preference_dropout, seed=seed, name=name))

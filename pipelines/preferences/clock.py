@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pyspark.sql import Column
 
 
+CLOCK = ("as_of", "known_by")
+"""The columns of a row's clock."""
+
+
 class Moment(NamedTuple):
     """What serving holds at one time, UTC microseconds."""
 

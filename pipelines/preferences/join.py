@@ -15,7 +15,8 @@ from pipelines.config import PreferenceOptions
 from pipelines.content.as_of import attach_content
 from pipelines.features import bag_names
 from pipelines.preferences.bags import alphabetical, bags, largest
-from pipelines.preferences.sweep import CLOCK, sweep
+from pipelines.preferences.clock import CLOCK
+from pipelines.preferences.sweep import sweep
 from pipelines.preferences.tallies import Tallies, choice_bits, fixed_weight, statistic_columns, tallies
 from pipelines.preferences.windows import NONE, Events, Queries, views
 

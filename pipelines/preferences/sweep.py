@@ -1,7 +1,8 @@
 """Events and moments of a key brought together and swept as arrays. [spark around numpy]
 
 Only keys, clocks and what is computed of events cross between Spark and numpy: however wide the rows that ask,
-they are joined afterwards, so the cost of a sweep is that of its events and its distinct moments.
+they are joined afterwards, so the cost of a sweep is that of its events and its distinct moments. A partition of those
+is held in memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.windows import Events, Queries
 
-CLOCK = ("as_of", "known_by")
 Compute = Callable[[Events, pa.StructArray, Queries, int], list[pa.Array]]
 """(key and times of events, all their columns, queries, number of keys) -> the added columns, a row per query."""
 _BLOCK = 65_536
+_OWN = ("_key", "_first", "_second", "_is_event")
 
 
 def sweep(moments: DataFrame, events: DataFrame, *, key: str, added: T.StructType, compute: Compute) -> DataFrame:
@@ -30,18 +32,18 @@ def sweep(moments: DataFrame, events: DataFrame, *, key: str, added: T.StructTyp
     both = (
         events.where(F.col(key).isNotNull())
         .select(
-            F.col(key).alias("key"),
-            F.col("event_time").alias("first"),
-            F.col("available_time").alias("second"),
-            F.lit(True).alias("is_event"),
+            F.col(key).alias("_key"),
+            F.col("event_time").alias("_first"),
+            F.col("available_time").alias("_second"),
+            F.lit(True).alias("_is_event"),
             *rest,
         )
         .unionByName(
             moments.where(F.col(key).isNotNull()).select(
-                F.col(key).alias("key"),
-                F.col("as_of").alias("first"),
-                F.col("known_by").alias("second"),
-                F.lit(False).alias("is_event"),
+                F.col(key).alias("_key"),
+                F.col("as_of").alias("_first"),
+                F.col("known_by").alias("_second"),
+                F.lit(False).alias("_is_event"),
             ),
             allowMissingColumns=True,
         )
@@ -54,7 +56,7 @@ def sweep(moments: DataFrame, events: DataFrame, *, key: str, added: T.StructTyp
     def sweep_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _sweep_partition(batches, names, compute)
 
-    return both.repartition(partitions, "key").mapInArrow(sweep_partition, fields)
+    return both.repartition(partitions, "_key").mapInArrow(sweep_partition, fields)
 
 
 def _sweep_partition(batches: Iterator[pa.RecordBatch], names: list[str], compute: Compute) -> Iterator[pa.RecordBatch]:
@@ -63,14 +65,14 @@ def _sweep_partition(batches: Iterator[pa.RecordBatch], names: list[str], comput
     if not blocks:
         return
     both = pa.Table.from_batches(blocks)
-    keys = both.column("key").dictionary_encode().combine_chunks()
+    keys = both.column("_key").dictionary_encode().combine_chunks()
     codes = keys.indices.to_numpy().astype(np.int64)
-    first, second, is_event = (both.column(name).to_numpy() for name in ("first", "second", "is_event"))
+    first, second, is_event = (both.column(name).to_numpy() for name in ("_first", "_second", "_is_event"))
     moments = _distinct(Queries(codes[~is_event], first[~is_event], second[~is_event]))
     if not len(moments.key):
         return
     events = Events(codes[is_event], first[is_event], second[is_event])
-    columns = both.filter(both.column("is_event")).to_struct_array().combine_chunks()
+    columns = both.filter(both.column("_is_event")).drop_columns(list(_OWN)).to_struct_array().combine_chunks()
     added = compute(events, columns, moments, len(keys.dictionary))
     found = pa.RecordBatch.from_arrays(
         [keys.dictionary.take(pa.array(moments.key)), pa.array(moments.as_of), pa.array(moments.known_by), *added],

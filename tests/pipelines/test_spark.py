@@ -1,13 +1,16 @@
 """Published Parquet is a function of its rows alone: any order, any partitioning, any Java process."""
 
+import os
 import random
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pipelines.spark import read_table, spool, write_table
+from pipelines.spark import read_table, spool, together, write_table
 from pipelines.storage import Dataset
 from schemas.columns import Column, Table
 from schemas.manifest import Manifest
@@ -75,7 +78,7 @@ def test_another_java_process_writes_the_same_bytes(spark, tmp_path) -> None:
     script.write_text(OTHER_PROCESS)
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "theirs")],
-        cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     mine = written(spark, rows_of(500), tmp_path / "mine", 1)
@@ -98,10 +101,32 @@ def test_a_file_without_rows_is_not_published(spark, tmp_path, n, files) -> None
     assert (len(entry.shards), entry.rows) == (files, n)
 
 
+def test_work_done_together_gives_its_results_in_order_and_raises_the_first_error() -> None:
+    done = []
+
+    def slow(value):
+        time.sleep(0.05 if value == 0 else 0)
+        done.append(value)
+        return value
+
+    assert together(*(partial(slow, value) for value in range(5))) == [0, 1, 2, 3, 4]
+    assert done[0] != 0
+
+    def failing():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        together(failing, partial(slow, 1))
+
+
 def test_a_spooled_frame_has_the_same_rows_and_leaves_nothing_behind(spark, tmp_path) -> None:
     frame = spark.createDataFrame(rows_of(20), spark_schema(TABLE))
     with spool(spark, str(tmp_path / "spool")) as keep:
         kept = keep(frame)
         assert sorted(map(tuple, kept.collect())) == rows_of(20)
         assert len(list((tmp_path / "spool").iterdir())) == 1
+    assert not (tmp_path / "spool").exists()
+    with pytest.raises(RuntimeError), spool(spark, str(tmp_path / "spool")) as keep:
+        keep(frame)
+        raise RuntimeError
     assert not (tmp_path / "spool").exists()

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import CorruptDatasetError, WorkspaceError
-from pipelines.storage import Workspace, fingerprint, open_dataset, write_arrow, write_json
+from pipelines.storage import Workspace, fingerprint, open_dataset, write_arrow, write_json, write_parquet
 from schemas.columns import Column, Table
 from schemas.manifest import Manifest
 
@@ -91,3 +92,33 @@ def test_fingerprints_follow_content_and_name_not_place(tmp_path) -> None:
         (tmp_path / folder / "f").write_text(content)
     a, b, c = (fingerprint(str(tmp_path / f), [str(tmp_path / f / "f")]) for f in "abc")
     assert a == b != c
+
+
+SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string()), ("tags", pa.list_(pa.string()))])
+
+
+def many_rows(n: int) -> pa.Table:
+    """Rows with missing values and lists of several lengths."""
+    numbers = [None if i % 11 == 0 else i % 97 for i in range(n)]
+    return pa.table([numbers, [f"t{i % 1000}" for i in range(n)], [["a"] * (i % 3) for i in range(n)]], schema=SCHEMA)
+
+
+def test_a_parquet_file_s_bytes_do_not_depend_on_how_its_rows_are_batched(tmp_path) -> None:
+    rows, written = many_rows(150_000), set()
+    for batch_rows in (150_000, 65_536, 10_000, 977):
+        path = tmp_path / f"{batch_rows}.parquet"
+        assert write_parquet(str(path), rows.to_batches(max_chunksize=batch_rows), SCHEMA) == rows.num_rows
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert pq.read_table(path).equals(rows)
+    assert pq.ParquetFile(path).num_row_groups == 3
+
+
+def test_a_failed_write_leaves_no_file_behind(tmp_path) -> None:
+    def failing():
+        yield many_rows(10).to_batches()[0]
+        raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError):
+        write_parquet(str(tmp_path / "part.parquet"), failing(), SCHEMA)
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ CANDIDATE_SHARE = 4
 def audit(built: Published, tables: Tables, config: Config, fitted: Fitted, rebuild: Build = build) -> AuditReport:
     """Hold what was built from `tables` against the rules of docs/time.md. `rebuild` makes it again."""
     cuts, key = fitted.cuts, ("item_id", "in_effect_from")
-    parts = together(
+    future, rows = together(
         lambda: check_future(built, tables, config, fitted, rebuild),
         lambda: [
             *check_rows(built.examples, example_rules(config, cuts), ("example_id",), "example"),
@@ -30,7 +30,7 @@ def audit(built: Published, tables: Tables, config: Config, fitted: Fitted, rebu
             *_recheck(built, tables, config, fitted),
         ],
     )
-    return AuditReport(tuple(check for checks in reversed(parts) for check in checks))
+    return AuditReport((*rows, *future))
 
 
 def _recheck(built: Published, tables: Tables, config: Config, fitted: Fitted) -> list[Check]:

@@ -13,7 +13,7 @@ def examples(spark):
 
 
 def intervals(frame):
-    return {(r.item_id, r.in_effect_from, r.in_effect_to, r.item_version) for r in frame.collect()}
+    return {(r.item_id, r.in_effect_from, r.in_effect_to, r["_item_version"]) for r in frame.collect()}
 
 
 def test_clocks_are_those_of_held_out_positives_with_the_time_of_the_last(examples, config) -> None:

@@ -32,7 +32,8 @@ def measure(config: str, data: str | None, out: str) -> tuple[float, float]:
     peak, stop = [0], threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.5):
+        # Reading the memory of a Java process holds it up: seldom enough not to be felt.
+        while not stop.wait(2):
             peak[0] = max(peak[0], _resident(process.pid))
 
     watcher = threading.Thread(target=watch)

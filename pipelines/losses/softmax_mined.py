@@ -25,9 +25,11 @@ def softmax_mined(batch: Batch, options: LossOptions, seed: Any) -> Any:
     """
     rows = ops.shape(batch.label)[0]
     positions = ops.arange(rows, dtype="int32")
-    shifts = keras_random.shuffle(positions[1:], seed=seed)[: options.num_negatives]
+    # A batch too small for so many is filled up with shift 0: the row's own positive, which is masked.
+    none = ops.zeros((options.num_negatives,), "int32")
+    shifts = ops.concatenate([keras_random.shuffle(positions[1:], seed=seed), none])[: options.num_negatives]
     mined = (ops.expand_dims(positions, 1) + ops.expand_dims(shifts, 0)) % rows
-    negative = ops.einsum("nd,nkd->nk", batch.user, ops.take(batch.item, mined, axis=0))
+    negative = ops.stack([_cosines(batch, shifts[place]) for place in range(options.num_negatives)], axis=1)
     sharpness = batch.scale / options.temperature
     logits = ops.concatenate(
         [
@@ -38,6 +40,15 @@ def softmax_mined(batch: Batch, options: LossOptions, seed: Any) -> Any:
     )
     entropy = ops.logsumexp(logits, axis=1) - logits[:, 0]
     return weighted_mean(entropy, batch.weight * ops.cast(batch.label > 0.5, batch.weight.dtype))
+
+
+def _cosines(batch: Batch, shift: Any) -> Any:
+    """(n,) of each row's user and the item `shift` rows on.
+
+    A slice of the doubled batch: the gradient of gathered rows would be a scatter, ten times as slow.
+    """
+    twice = ops.concatenate([batch.item, batch.item], axis=0)
+    return ops.sum(batch.user * ops.slice(twice, (shift, 0), ops.shape(batch.item)), axis=-1)
 
 
 def _known_positive(batch: Batch, mined: Any) -> Any:

@@ -1,6 +1,7 @@
 """Which features a configuration asks for: names and order, derived once and used by every stage."""
 
 from pipelines.config import Config, PreferenceOptions
+from pipelines.errors import ConfigError
 from schemas.examples import FeatureSet, SideFeatures
 from schemas.preferences import LIFETIME, statistic_name
 
@@ -24,10 +25,19 @@ def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
 
 
 def feature_set(config: Config) -> FeatureSet:
-    """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side."""
+    """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side.
+
+    Raises ConfigError where evaluation.popularity is not among them.
+    """
     options = config.preferences
     statistics = {entity: statistic_names(entity, options) for entity in options.entities}
     of_items = {entity: names for entity, names in statistics.items() if entity != "user"}
+    known = [name for names in of_items.values() for name in names]
+    if config.evaluation.popularity not in (None, *known):
+        raise ConfigError(
+            f"evaluation.popularity must be a statistic of the item ({', '.join(known) or 'there is none'}), got "
+            f"{config.evaluation.popularity!r}; name one, or leave it out to rank by past positives"
+        )
     return FeatureSet(
         user=SideFeatures(
             "user",

@@ -9,6 +9,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,29 +215,36 @@ def write_arrow(path: str, name: str, table: pa.Table, contract: Table) -> Table
 
 
 def write_parquet(path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-    """Write rows as one Parquet file and say how many there were. The bytes do not depend on how rows are batched.
+    """Write rows as one `whole_file` and say how many there were. The bytes do not depend on how rows are batched."""
+    rows, waiting = 0, schema.empty_table()
+    with whole_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in batches:
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
+            rows += batch.num_rows
+            while waiting.num_rows >= _GROUP_ROWS:
+                writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
+                waiting = waiting.slice(_GROUP_ROWS)
+        if waiting.num_rows or not rows:
+            writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
+    return rows
 
-    The file is written under a name of its own and moved when it is whole: a doubled or failed task, or a reader, never
-    sees part of it.
+
+@contextmanager
+def whole_file(path: str) -> Iterator[Any]:
+    """A binary file to write, under a name of its own, moved to `path` when the block ends and removed when it fails.
+
+    A doubled or failed task, or a reader, never sees part of it.
     """
-    fs, _ = fsspec.core.url_to_fs(path)
-    temporary, rows, waiting = f"{path}.{uuid.uuid4().hex}.tmp", 0, schema.empty_table()
+    fs, final = fsspec.core.url_to_fs(path)
+    temporary = f"{final}.{uuid.uuid4().hex}.tmp"
     try:
-        with fs.open(temporary, "wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
-            for batch in batches:
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
-                rows += batch.num_rows
-                while waiting.num_rows >= _GROUP_ROWS:
-                    writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
-                    waiting = waiting.slice(_GROUP_ROWS)
-            if waiting.num_rows or not rows:
-                writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
-        fs.mv(temporary, path)
+        with fs.open(temporary, "wb") as file:
+            yield file
+        fs.mv(temporary, final)
     except BaseException:
         if fs.exists(temporary):
             fs.rm(temporary)
         raise
-    return rows
 
 
 def describe_shard(path: str, name: str, rows: int) -> Shard:

@@ -6,7 +6,6 @@ A file's bytes are a function of its rows alone: not of how they were batched, n
 import gzip
 import hashlib
 import posixpath
-import uuid
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.records.shuffle_check import Summary, summarise
+from pipelines.storage import whole_file
 from schemas.manifest import Shard
 
 _GZIP_LEVEL = 6
@@ -48,30 +48,22 @@ def write_shard(batches: Iterable[pa.RecordBatch], folder: str, name: str, span:
     """Write rows, sorted by (order key, example_id), to the file `name` under `folder`.
 
     `batches`: columns example_id, event_time, label and record (framed). `span`: the earliest and latest event_time,
-    the scale of the summary. A name that ends in .gz is compressed. The file is written under a name of its own and
-    moved when it is whole, so that a retried or doubled task leaves the same file.
+    the scale of the summary. A name that ends in .gz is compressed. A `whole_file`: a retried or doubled task leaves
+    the same one.
     """
     fs, root = fsspec.core.url_to_fs(folder)
-    final = posixpath.join(root, name)
-    temporary = f"{final}.{uuid.uuid4().hex}.tmp"
-    fs.makedirs(posixpath.dirname(final), exist_ok=True)
+    fs.makedirs(posixpath.dirname(posixpath.join(root, name)), exist_ok=True)
     summary, duplicate, last = Summary(), None, None
-    try:
-        with fs.open(temporary, "wb") as file:
-            out = _HashedFile(file, compressed=name.endswith(".gz"))
-            for batch in batches:
-                ids = [last, *batch.column("example_id").to_pylist()]
-                duplicate = duplicate or next((b for a, b in pairwise(ids) if a == b), None)
-                last = ids[-1]
-                times, labels = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("event_time", "label"))
-                summary = summary.then(summarise(times, labels, span))
-                out.write(_joined(batch.column("record")))
-            out.finish()
-        fs.mv(temporary, final)
-    except BaseException:
-        if fs.exists(temporary):
-            fs.rm(temporary)
-        raise
+    with whole_file(posixpath.join(folder, name)) as file:
+        out = _HashedFile(file, compressed=name.endswith(".gz"))
+        for batch in batches:
+            ids = [last, *batch.column("example_id").to_pylist()]
+            duplicate = duplicate or next((b for a, b in pairwise(ids) if a == b), None)
+            last = ids[-1]
+            times, labels = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("event_time", "label"))
+            summary = summary.then(summarise(times, labels, span))
+            out.write(_joined(batch.column("record")))
+        out.finish()
     shard = Shard(path=name, rows=summary.rows, bytes=out.bytes, sha256=out.hasher.hexdigest())
     return Written(shard=shard, summary=summary, duplicate=duplicate)
 

@@ -56,13 +56,13 @@ java:
 .venv/.installed: requirements.lock pyproject.toml | java
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	touch $@
 
 .venv-airflow/.installed: requirements-airflow.lock .venv/.installed
 	test -x $(AIRFLOW)/python || $(PYTHON) -m venv .venv-airflow
-	$(BIN)/uv pip install -q --python $(AIRFLOW)/python --require-hashes -r requirements-airflow.lock
+	$(BIN)/uv pip install -q --compile-bytecode --python $(AIRFLOW)/python --require-hashes -r requirements-airflow.lock
 	touch $@
 
 .PHONY: help setup run test check bench lock clean java

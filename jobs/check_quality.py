@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 from pyspark.sql import DataFrame
 
@@ -17,12 +19,13 @@ from pipelines.errors import SourceError, ThawError
 from pipelines.quality import clean, gate
 from pipelines.quality.read import readable
 from pipelines.quality.sources import data_address, labelled_sources, source_files
-from pipelines.spark import spark_session, write_table
+from pipelines.spark import spark_session, together, write_table
 from schemas.content import Side, content_table
 from schemas.interactions import INTERACTIONS, QUARANTINE
 from schemas.to_expectations import suite
 
 SIDES: dict[str, Side] = {"items": "item", "users": "user"}
+Judged = tuple[DataFrame, dict[str, gate.Tally], dict[str, list[gate.Reason]]]
 
 
 def fingerprint(config: Config, data: str) -> str:
@@ -39,20 +42,22 @@ def run(context: Context) -> Draft:
     sources = labelled_sources(config)
     logs = [label for label in sources if label.startswith("interactions")]
     with ExitStack() as kept:
-        marked: dict[str, DataFrame] = {}
-        tallies: dict[str, gate.Tally] = {}
-        reasons: dict[str, list[gate.Reason]] = {}
-        for label in ["interactions", *(label for label in sources if label not in logs)]:
+
+        def judge(label: str) -> Judged:
             with readable(label):
                 rows = (
                     clean.marked_log(spark, data, config)
                     if label == "interactions"
                     else clean.marked_content(spark, data, label, config)
                 )
-                marked[label] = kept.enter_context(persisted(rows))
-                counts, found = gate.tally(marked[label], logs if label == "interactions" else [label])
-            tallies |= counts
-            reasons |= found
+                rows = kept.enter_context(persisted(rows))
+                return rows, *gate.tally(rows, logs if label == "interactions" else [label])
+
+        labels = ["interactions", *(label for label in sources if label not in logs)]
+        judged = dict(zip(labels, together(*(partial(judge, label) for label in labels)), strict=True))
+        marked = {label: rows for label, (rows, _, _) in judged.items()}
+        tallies = {source: count for _, counts, _ in judged.values() for source, count in counts.items()}
+        reasons = {source: found for _, _, broken in judged.values() for source, found in broken.items()}
         total = sum((tallies[label] for label in logs), gate.Tally())
         for name, count in {**tallies, "all logs": total}.items():
             context.say(count.line(name))
@@ -70,32 +75,37 @@ def run(context: Context) -> Draft:
             for name, side in SIDES.items()
         }
         tables = {name: content_table(side, config.content_kinds(side)) for name, side in SIDES.items()}
-        expectations = {"interactions": gate.expect(log, suite(INTERACTIONS, **clean.log_rules(config)))}
         declared = [name for name in SIDES if any(label.startswith(name) for label in marked)]
-        expectations |= {name: gate.expect(contents[name], suite(tables[name])) for name in declared}
-
-        bad = clean.quarantine(*marked.values())
         here, files = context.staging, config.storage.parquet_files
         by_user = ["user_id", "event_time", *(n for n in INTERACTIONS.names if n not in ("user_id", "event_time"))]
-        entries = {
-            "interactions": write_table(
-                log, here, "interactions", INTERACTIONS, files=files, by=["user_id"], order=by_user
-            ),
-            **{
-                name: write_table(contents[name], here, name, table, files=files, by=table.key[:1], order=table.key)
-                for name, table in tables.items()
-            },
-            "quarantine": write_table(
-                bad, here, "quarantine", QUARANTINE, files=files, by=QUARANTINE.names, order=QUARANTINE.names
-            ),
-        }
+
+        def check() -> dict[str, Any]:
+            suites = {"interactions": suite(INTERACTIONS, **clean.log_rules(config))}
+            suites |= {name: suite(tables[name]) for name in declared}
+            return {name: gate.expect({"interactions": log, **contents}[name], rules) for name, rules in suites.items()}
+
+        def write() -> dict[str, Any]:
+            wanted = {
+                "interactions": (log, INTERACTIONS, ["user_id"], by_user),
+                **{name: (contents[name], table, table.key[:1], table.key) for name, table in tables.items()},
+                "quarantine": (clean.quarantine(*marked.values()), QUARANTINE, QUARANTINE.names, QUARANTINE.names),
+            }
+            return {
+                name: write_table(rows, here, name, table, files=files, by=by, order=order)
+                for name, (rows, table, by, order) in wanted.items()
+            }
+
+        def look_up() -> dict[str, Any]:
+            return {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()}
+
+        # What is written while the expectations are checked is thrown away if one fails.
+        expectations, entries, without = together(check, write, look_up)
         for name, expected in (
             ("interactions", total.out),
             ("quarantine", sum(count.quarantined for count in tallies.values())),
         ):
             if entries[name].rows != expected:
                 raise ThawError(f"{name} must have {expected:,} rows as counted, {entries[name].rows:,} were written")
-        without = {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()}
         for name in declared:
             if without[name]:
                 context.say(

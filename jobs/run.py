@@ -4,8 +4,10 @@ import argparse
 import importlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -25,6 +27,10 @@ def run_chain(
     ]
     seconds: dict[str, float] = {}
     refusal: PromotionError | None = None
+    if set(names) & set(SPARK_JOBS) and workspace.current("clean") is None:
+        # A first run needs Spark for certain: it starts while the demo is made and the first job's libraries load.
+        importlib.import_module("pipelines.spark")
+        threading.Thread(target=_start_spark, args=[config]).start()
     for position, name in enumerate(names, start=1):
         say(f"[{position}/{len(names)}] {name}")
         started = time.monotonic()
@@ -42,6 +48,12 @@ def run_chain(
     if until == CHAIN[-1]:
         conclude(config, workspace, seconds)
     return refusal.exit_code if refusal else 0
+
+
+def _start_spark(config: Config) -> None:
+    """What goes wrong here goes wrong again where Spark is needed, and is told then."""
+    with suppress(Exception):
+        importlib.import_module("pipelines.spark").warm_up(config.spark)
 
 
 def conclude(config: Config, workspace: Workspace, seconds: dict[str, float]) -> None:

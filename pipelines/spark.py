@@ -28,8 +28,11 @@ from schemas.to_spark import select_contract, spark_schema
 MIN_JAVA = 17
 _AT_ONCE = 2
 _PARTITIONS = "spark.sql.shuffle.partitions"
-_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
-"""The first-tier compiler alone has a code cache of 48 MB, which the generated code of a whole chain fills."""
+_JAVA_OPTIONS = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -XX:MetaspaceSize=256m -XX:NewSize=256m"
+)
+"""The first-tier compiler alone has a code cache of 48 MB, which the generated code of a whole chain fills. Room for
+classes and new objects from the start saves half of the collections."""
 
 T = TypeVar("T")
 
@@ -92,6 +95,14 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
         # Spark's own 200 would make two hundred tasks of every step of a small log.
         session.conf.set(_PARTITIONS, str(options.shuffle_partitions))
     return session
+
+
+def warm_up(options: SparkOptions) -> None:
+    """Start the session and run a first query, in the JVM and in a Python worker.
+
+    Both take seconds to load: a good use of a thread while something else keeps the main one busy.
+    """
+    spark_session(options).range(1).mapInArrow(lambda batches: batches, "id bigint").collect()
 
 
 def stop_spark() -> None:

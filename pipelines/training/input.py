@@ -5,6 +5,7 @@ A batch is (inputs, extras): `inputs` maps input name -> tensor (rows, length), 
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ SHUFFLE_ROWS = 65_536
 """Rows of the shuffle buffer, where a split is streamed."""
 MEMORY_BYTES = 1 << 30
 """A split whose shards are smaller than this is held in memory, and shuffled as a whole."""
+_WORKERS = min(os.cpu_count() or 1, 8)
+"""Batches made at once. Their order does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ class Input:
         """The tf.data.Dataset of one epoch: a pure function of records, seed and `number`, whatever ran before."""
         seed = _epoch_seed(self.seed, number)
         batches = self._streamed(seed) if self.held is None else self._gathered(seed)
-        return batches.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
+        options = tf.data.Options()
+        # Tuning by itself, tf.data may starve its own threads and sleep until the tuner looks again, 5 s into an epoch.
+        options.autotune.enabled = False
+        return batches.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2).with_options(options)
 
     def _gathered(self, seed: int) -> Any:
         order = np.arange(self.rows)
@@ -59,7 +65,7 @@ class Input:
         batches = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=self.drop_remainder)
         return batches.map(
             lambda rows: tf.nest.map_structure(lambda values: tf.gather(values, rows), self.held),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_WORKERS,
         )
 
     def _streamed(self, seed: int) -> Any:
@@ -68,18 +74,19 @@ class Input:
         files = tf.data.Dataset.from_tensor_slices(np.array(paths, dtype=object if paths else str))
         if self.shuffle:
             files = files.shuffle(max(len(paths), 1), seed=seed, reshuffle_each_iteration=False)
+        open_at_once = 4 if self.shuffle else 1
         rows = files.interleave(
             lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
-            cycle_length=4 if self.shuffle else 1,
+            cycle_length=open_at_once,
             block_length=16,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=min(open_at_once, _WORKERS),
             deterministic=True,
         )
         if self.shuffle:
             rows = rows.shuffle(SHUFFLE_ROWS, seed=seed, reshuffle_each_iteration=False)
         spec = feature_spec(self.records.manifest.tables[self.split].columns)
         return rows.batch(self.batch_size, drop_remainder=self.drop_remainder).map(
-            lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=tf.data.AUTOTUNE
+            lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=_WORKERS
         )
 
 

@@ -12,14 +12,12 @@ from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.audit.metamorphic import Published
 from pipelines.examples.build import build
-from pipelines.examples.tables import Tables
+from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
 from pipelines.spark import read_table, spark_session, spool
 from pipelines.storage import write_json
-from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
-from schemas.interactions import INTERACTIONS
 
 
 def run(context: Context) -> Draft:
@@ -28,11 +26,7 @@ def run(context: Context) -> Draft:
     spark = spark_session(config.spark)
     clean, examples = context.parents["clean"], context.parents["examples"]
     features = feature_set(config)
-    tables = Tables(
-        interactions=read_table(spark, clean, "interactions", INTERACTIONS),
-        items=read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
-        users=read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
-    )
+    tables = clean_tables(spark, clean, config)
     built = Published(
         examples=read_table(spark, examples, "examples", example_table(features)),
         candidates=read_table(spark, examples, "candidates", candidate_table(features.item)),

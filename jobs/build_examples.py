@@ -7,15 +7,13 @@ from functools import partial
 from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.build import build
 from pipelines.examples.counts import count_examples
-from pipelines.examples.tables import Tables
+from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
 from pipelines.preferences.clock import CLOCK
-from pipelines.spark import read_parquet, read_table, spark_session, spool, together, write_table
+from pipelines.spark import read_parquet, spark_session, spool, together, write_table
 from pipelines.storage import write_json
-from schemas.content import content_table
 from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
-from schemas.interactions import INTERACTIONS
 
 
 def run(context: Context) -> Draft:
@@ -23,11 +21,7 @@ def run(context: Context) -> Draft:
     config, clean = context.config, context.parents["clean"]
     spark = spark_session(config.spark)
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
-    tables = Tables(
-        read_table(spark, clean, "interactions", INTERACTIONS),
-        read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
-        read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
-    )
+    tables = clean_tables(spark, clean, config)
     features, files = feature_set(config), config.storage.parquet_files
     with spool(spark, posixpath.join(context.staging, "spool")) as keep:
         built = build(tables, config, fitted, keep)

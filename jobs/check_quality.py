@@ -4,7 +4,7 @@ Great Expectations checks what comes out; a source with too many bad rows stops 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -20,12 +20,12 @@ from pipelines.quality import clean, gate
 from pipelines.quality.read import readable
 from pipelines.quality.sources import data_address, labelled_sources, source_files
 from pipelines.spark import spark_session, together, write_table
+from schemas.columns import Table
 from schemas.content import Side, content_table
 from schemas.interactions import INTERACTIONS, QUARANTINE
 from schemas.to_expectations import suite
 
 SIDES: dict[str, Side] = {"items": "item", "users": "user"}
-Judged = tuple[DataFrame, dict[str, gate.Tally], dict[str, list[gate.Reason]]]
 
 
 def fingerprint(config: Config, data: str) -> str:
@@ -43,21 +43,23 @@ def run(context: Context) -> Draft:
     logs = [label for label in sources if label.startswith("interactions")]
     with ExitStack() as kept:
 
-        def judge(label: str) -> Judged:
+        def judge(label: str) -> tuple[DataFrame, dict[str, gate.Tally], dict[str, list[gate.Reason]]]:
+            whole_log = label == "interactions"
             with readable(label):
-                rows = (
-                    clean.marked_log(spark, data, config)
-                    if label == "interactions"
-                    else clean.marked_content(spark, data, label, config)
+                rows = kept.enter_context(
+                    persisted(
+                        clean.marked_log(spark, data, config)
+                        if whole_log
+                        else clean.marked_content(spark, data, label, config)
+                    )
                 )
-                rows = kept.enter_context(persisted(rows))
-                return rows, *gate.tally(rows, logs if label == "interactions" else [label])
+                return rows, *gate.tally(rows, logs if whole_log else [label])
 
         labels = ["interactions", *(label for label in sources if label not in logs)]
-        judged = dict(zip(labels, together(*(partial(judge, label) for label in labels)), strict=True))
-        marked = {label: rows for label, (rows, _, _) in judged.items()}
-        tallies = {source: count for _, counts, _ in judged.values() for source, count in counts.items()}
-        reasons = {source: found for _, _, broken in judged.values() for source, found in broken.items()}
+        judged = together(*(partial(judge, label) for label in labels))
+        marked = {label: rows for label, (rows, _, _) in zip(labels, judged, strict=True)}
+        tallies = {source: count for _, counts, _ in judged for source, count in counts.items()}
+        reasons = {source: found for _, _, broken in judged for source, found in broken.items()}
         total = sum((tallies[label] for label in logs), gate.Tally())
         for name, count in {**tallies, "all logs": total}.items():
             context.say(count.line(name))
@@ -74,57 +76,67 @@ def run(context: Context) -> Draft:
             name: kept.enter_context(persisted(clean.content(spark, side, marked, config)))
             for name, side in SIDES.items()
         }
-        tables = {name: content_table(side, config.content_kinds(side)) for name, side in SIDES.items()}
         declared = [name for name in SIDES if any(label.startswith(name) for label in marked)]
-        here, files = context.staging, config.storage.parquet_files
-        by_user = ["user_id", "event_time", *(n for n in INTERACTIONS.names if n not in ("user_id", "event_time"))]
-
-        def check() -> dict[str, Any]:
-            suites = {"interactions": suite(INTERACTIONS, **clean.log_rules(config))}
-            suites |= {name: suite(tables[name]) for name in declared}
-            return {name: gate.expect({"interactions": log, **contents}[name], rules) for name, rules in suites.items()}
-
-        def write() -> dict[str, Any]:
-            wanted = {
-                "interactions": (log, INTERACTIONS, ["user_id"], by_user),
-                **{name: (contents[name], table, table.key[:1], table.key) for name, table in tables.items()},
-                "quarantine": (clean.quarantine(*marked.values()), QUARANTINE, QUARANTINE.names, QUARANTINE.names),
-            }
-            return {
-                name: write_table(rows, here, name, table, files=files, by=by, order=order)
-                for name, (rows, table, by, order) in wanted.items()
-            }
-
-        def look_up() -> dict[str, Any]:
-            return {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()}
-
         # What is written while the expectations are checked is thrown away if one fails.
-        expectations, entries, without = together(check, write, look_up)
-        for name, expected in (
-            ("interactions", total.out),
-            ("quarantine", sum(count.quarantined for count in tallies.values())),
-        ):
-            if entries[name].rows != expected:
-                raise ThawError(f"{name} must have {expected:,} rows as counted, {entries[name].rows:,} were written")
-        for name in declared:
-            if without[name]:
-                context.say(
-                    f"note: {without[name]:,} {name} of the log are not in source.{name}, and so without content; "
-                    "check that both write ids alike if they should be there"
-                )
-        facts = {
-            "rows": total.facts(),
-            "sources": {label: tallies[label].facts() for label in logs},
-            "content": {label: tallies[label].facts() for label in sources if label not in logs},
-            "expectations": {name: {"passed": len(results), "failed": 0} for name, results in expectations.items()},
-            **{f"{name}_without_content": count for name, count in without.items()},
-        }
+        expectations, entries, without = together(
+            lambda: check(log, {name: contents[name] for name in declared}, config),
+            lambda: write(log, contents, clean.quarantine(*marked.values()), context),
+            lambda: {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()},
+        )
+    for name, expected in (
+        ("interactions", total.out),
+        ("quarantine", sum(count.quarantined for count in tallies.values())),
+    ):
+        if entries[name].rows != expected:
+            raise ThawError(f"{name} must have {expected:,} rows as counted, {entries[name].rows:,} were written")
+    for name in declared:
+        if without[name]:
+            context.say(
+                f"note: {without[name]:,} {name} of the log are not in source.{name}, and so without content; "
+                "check that both write ids alike if they should be there"
+            )
+    facts = {
+        "rows": total.facts(),
+        "sources": {label: tallies[label].facts() for label in logs},
+        "content": {label: tallies[label].facts() for label in sources if label not in logs},
+        "expectations": {name: {"passed": len(results), "failed": 0} for name, results in expectations.items()},
+        **{f"{name}_without_content": count for name, count in without.items()},
+    }
     report = {
         "expectations": expectations,
         "reasons": {label: [asdict(reason) for reason in found] for label, found in reasons.items()},
     }
-    entries["report"] = storage.write_json(here, "report.json", report)
+    entries["report"] = storage.write_json(context.staging, "report.json", report)
     return Draft(entries, facts)
+
+
+def check(log: DataFrame, contents: Mapping[str, DataFrame], config: Config) -> dict[str, Any]:
+    """Great Expectations on what would be published. Raises QualityGateError where an expectation fails."""
+    results = {"interactions": gate.expect(log, suite(INTERACTIONS, **clean.log_rules(config)))}
+    for name, rows in contents.items():
+        results[name] = gate.expect(rows, suite(_content_table(name, config)))
+    return results
+
+
+def write(log: DataFrame, contents: Mapping[str, DataFrame], bad: DataFrame, context: Context) -> dict[str, Any]:
+    """Write the clean tables and the quarantine: entries by table."""
+    files = context.config.storage.parquet_files
+    by_user = ["user_id", "event_time", *(n for n in INTERACTIONS.names if n not in ("user_id", "event_time"))]
+    wanted: dict[str, tuple[DataFrame, Table, Sequence[str], Sequence[str]]] = {
+        "interactions": (log, INTERACTIONS, ["user_id"], by_user)
+    }
+    for name, rows in contents.items():
+        table = _content_table(name, context.config)
+        wanted[name] = rows, table, table.key[:1], table.key
+    wanted["quarantine"] = bad, QUARANTINE, QUARANTINE.names, QUARANTINE.names
+    return {
+        name: write_table(rows, context.staging, name, table, files=files, by=by, order=order)
+        for name, (rows, table, by, order) in wanted.items()
+    }
+
+
+def _content_table(name: str, config: Config) -> Table:
+    return content_table(SIDES[name], config.content_kinds(SIDES[name]))
 
 
 @contextmanager

@@ -12,15 +12,13 @@ from pyspark.sql import DataFrame
 from jobs.launch import Context, Draft, Job, main
 from pipelines.examples.fit import fit
 from pipelines.examples.serving import entity_snapshot, serving_items, serving_users
-from pipelines.examples.tables import Tables
+from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
 from pipelines.preferences.snapshot import serving_moment, snapshot_contract
 from pipelines.preferences.tallies import check_weights
-from pipelines.spark import read_table, spark_session, together, write_table
+from pipelines.spark import spark_session, together, write_table
 from pipelines.storage import write_json
 from schemas.columns import Table
-from schemas.content import content_table
-from schemas.interactions import INTERACTIONS
 from schemas.manifest import TableEntry
 from schemas.preferences import serving_table
 
@@ -30,14 +28,10 @@ def run(context: Context) -> Draft:
     config, clean = context.config, context.parents["clean"]
     options = config.preferences
     spark = spark_session(config.spark)
-    clean_tables = Tables(
-        read_table(spark, clean, "interactions", INTERACTIONS),
-        read_table(spark, clean, "items", content_table("item", config.content_kinds("item"))),
-        read_table(spark, clean, "users", content_table("user", config.content_kinds("user"))),
-    )
-    check_weights(clean_tables.interactions, options)
-    fitted = fit(clean_tables.interactions, config)
-    moment = serving_moment(clean_tables.interactions, options)
+    tables = clean_tables(spark, clean, config)
+    check_weights(tables.interactions, options)
+    fitted = fit(tables.interactions, config)
+    moment = serving_moment(tables.interactions, options)
     features = feature_set(config)
 
     def write(name: str, make: Callable[[], DataFrame], contract: Table) -> TableEntry:
@@ -46,19 +40,19 @@ def run(context: Context) -> Draft:
 
     work = {
         entity.replace(".", "_"): (
-            partial(entity_snapshot, entity, clean_tables, config, fitted, moment),
+            partial(entity_snapshot, entity, tables, config, fitted, moment),
             snapshot_contract(entity, options),
         )
         for entity in dict.fromkeys((*options.entities, *(("user",) if options.recent else ())))
     }
     for make, side in ((serving_users, features.user), (serving_items, features.item)):
         contract = serving_table(side)
-        work[contract.name] = partial(make, clean_tables, config, fitted, moment), contract
+        work[contract.name] = partial(make, tables, config, fitted, moment), contract
     written = together(*(partial(write, name, make, contract) for name, (make, contract) in work.items()))
-    tables = dict(zip(work, written, strict=True))
-    tables["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
+    entries = dict(zip(work, written, strict=True))
+    entries["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
     return Draft(
-        tables,
+        entries,
         facts={"accuracy": options.accuracy, "priors": fitted.priors},
         as_of={
             "snapshot_time": moment.as_of,

@@ -168,15 +168,15 @@ class Workspace:
     def publish(self, manifest: Manifest) -> Dataset:
         """Write the manifest, last of all, and make this version current."""
         path = self.version_path(manifest.dataset, manifest.key)
-        fs, _ = fsspec.core.url_to_fs(path)
-        _write_whole(fs, posixpath.join(path, MANIFEST), manifest.to_json())
+        with whole_file(posixpath.join(path, MANIFEST)) as file:
+            file.write(manifest.to_json().encode())
         self.point(manifest)
         return Dataset(path, manifest)
 
     def point(self, manifest: Manifest) -> None:
         """Make a published version the current one."""
-        fs, _ = fsspec.core.url_to_fs(self.root)
-        _write_whole(fs, posixpath.join(self.root, manifest.dataset, "CURRENT"), manifest.key[:16])
+        with whole_file(posixpath.join(self.root, manifest.dataset, "CURRENT")) as file:
+            file.write(manifest.key[:16].encode())
 
 
 def open_dataset(path: str) -> Dataset:
@@ -272,10 +272,3 @@ def fingerprint(root: str, paths: list[str]) -> str:
 def _blocks(file: Any) -> Iterator[bytes]:
     while block := file.read(_BLOCK_BYTES):
         yield block
-
-
-def _write_whole(fs: Any, path: str, text: str) -> None:
-    """Write under another name, then move: a reader sees all of it or nothing."""
-    temporary = f"{path}.tmp"
-    fs.pipe_file(temporary, text.encode())
-    fs.mv(temporary, path)

@@ -69,6 +69,7 @@ def test_a_second_run_does_nothing_again_and_keeps_every_digest(finished) -> Non
     again = thaw("run", out=out)
     assert again.returncode == 0, again.stderr[-4000:]
     assert again.stderr.count(" unchanged ") == 8  # all but promote_model and recommend, which act on the registry
+    assert "log4j" not in again.stderr  # and Spark, which mentions it, was not started for nothing
     assert summary_of(out)["records"] == before["records"]
     assert summary_of(out)["metrics"] == before["metrics"]
 

@@ -17,7 +17,8 @@ FITTED = {"cuts": {"validation_start": 1, "test_start": 2, "end": 3}, "priors": 
 def context(tmp_path, monkeypatch) -> Context:
     """A context whose tables are not looked at."""
     monkeypatch.setattr(audit_leakage, "spark_session", lambda options: None)
-    monkeypatch.setattr(audit_leakage, "read_table", lambda *args: None)
+    for reader in ("read_table", "clean_tables"):
+        monkeypatch.setattr(audit_leakage, reader, lambda *args: None)
     parent = SimpleNamespace(read_json=lambda name: FITTED)
     parents = dict.fromkeys(("clean", "examples", "preferences"), parent)
     return Context(load_config([DEFAULT_CONFIG]), None, None, parents, str(tmp_path))

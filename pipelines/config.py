@@ -449,6 +449,20 @@ class Config(Options):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML, but a date stays the text that was written: all times here are text with rules of their own."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _from_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
 def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """Read YAML files, later ones over earlier ones, then `a.b=value` overrides (values are YAML).
 
@@ -457,12 +471,12 @@ def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            loaded = _from_yaml(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(
                 f"the configuration must be a readable file, got {str(path)!r} ({error.strerror})"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration must be YAML, {path} is not: {error}") from None
         if not isinstance(loaded, dict):
             raise ConfigError(f"the configuration must be a YAML mapping, {path} holds {type(loaded).__name__}")
@@ -472,7 +486,7 @@ def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
         if not equals or not key:
             raise ConfigError(f"--set must look like a.b=value, got {override!r}")
         try:
-            nested: Any = yaml.safe_load(value)
+            nested = _from_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(
                 f"the value of --set {key} must be YAML, got {value!r}; correct it, and quote it"

@@ -39,7 +39,8 @@ class Epoch:
     number: int
     """1, 2, …"""
     metrics: dict[str, float]
-    """`loss`, each loss part, and with validation rows `validation_loss`, its parts and `validation_auc`."""
+    """`loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there are both labels,
+    `validation_auc`."""
     examples_per_s: float
 
 
@@ -123,7 +124,8 @@ def _run_epoch(objective: Objective, number: int, train: Rows, validation: Rows 
     rows = metrics.pop("rows")
     if validation is not None:
         evaluated = objective.evaluate(validation.epoch(0), verbose=0, return_dict=True)
-        metrics |= {f"validation_{name}": float(value) for name, value in evaluated.items() if name != "rows"}
+        told = [name for name in evaluated if name != "rows" and (name != "auc" or objective.both_labels)]
+        metrics |= {f"validation_{name}": float(evaluated[name]) for name in told}
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise InputError(

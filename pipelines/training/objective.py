@@ -33,6 +33,12 @@ class Objective(keras.Model):  # type: ignore[misc]
         self.rows = keras.metrics.Sum(name="rows")
         self.auc = keras.metrics.AUC(num_thresholds=2001, from_logits=True, name="auc")
 
+    @property
+    def both_labels(self) -> bool:
+        """Whether the AUC's rows so far had both labels: without, it has no value and Keras says 0."""
+        # At the lowest threshold every row is called positive.
+        return float(self.auc.true_positives[0]) > 0 and float(self.auc.false_positives[0]) > 0
+
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """What the model says."""
         return self.model(inputs, training=training)

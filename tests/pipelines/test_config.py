@@ -70,10 +70,15 @@ def test_later_files_and_overrides_win(tmp_path) -> None:
     assert (config.seed, config.training.epochs, config.training.batch_size, config.labels.negatives) == (2, 7, 64, 2)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
+def test_a_date_may_be_written_without_quotes() -> None:
+    config = load_config([DEFAULT_CONFIG], ["split.validation_start=2025-02-10", "split.test_start=2025-02-11 12:00"])
+    assert (config.split.validation_start, config.split.test_start) == ("2025-02-10", "2025-02-11 12:00")
+
+
+@pytest.mark.parametrize("text", [b"- a\n- b\n", b"a: [1\n", b"", b"name: caf\xe9\n"])
 def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, text) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ConfigError, match="YAML"):
         load_config([path])
 

@@ -85,7 +85,9 @@ def test_the_bias_starts_at_the_weighted_share_of_positives() -> None:
 
 def test_labels_that_are_all_equal_train_without_a_fuss() -> None:
     same = Held(100, label=np.zeros(100, "float32"))
-    model, _ = fitted(same, same)
+    model, history = fitted(same, same)
+    assert "validation_loss" in history.epochs[0].metrics
+    assert "validation_auc" not in history.epochs[0].metrics
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 

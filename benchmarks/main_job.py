@@ -1,6 +1,6 @@
 """How long, and in how much memory, does the main job run? Demo, MovieLens and globo, each from nothing.
 
-Real data is found through THAW_DATA; a source whose folder is absent is left out, and says so. Each is run twice
+Real data is found through THAW_TEST_DATA; a source whose folder is absent is left out, and says so. Each is run twice
 into folders of its own, and the two runs' record digests and metrics are compared.
 """
 
@@ -67,9 +67,9 @@ def main() -> None:
     rows, figures = [], {}
     for name in asked:
         folder = SOURCES[name]
-        data = str(Path(os.environ.get("THAW_DATA", "/nowhere")) / folder) if folder else None
+        data = str(Path(os.environ.get("THAW_TEST_DATA", "/nowhere")) / folder) if folder else None
         if data and not Path(data).is_dir():
-            print(f"{name}: left out, THAW_DATA has no folder {folder}", file=sys.stderr)
+            print(f"{name}: left out, THAW_TEST_DATA has no folder {folder}", file=sys.stderr)
             continue
         runs = []
         for _ in range(REPEATS[name]):

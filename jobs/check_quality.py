@@ -4,13 +4,13 @@ Great Expectations checks what comes out; a source with too many bad rows stops 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines import storage
@@ -44,16 +44,14 @@ def run(context: Context) -> Draft:
     with ExitStack() as kept:
 
         def judge(label: str) -> tuple[DataFrame, dict[str, gate.Tally], dict[str, list[gate.Reason]]]:
-            whole_log = label == "interactions"
             with readable(label):
-                rows = kept.enter_context(
-                    persisted(
-                        clean.marked_log(spark, data, config)
-                        if whole_log
-                        else clean.marked_content(spark, data, label, config)
-                    )
+                found = (
+                    clean.marked_log(spark, data, config)
+                    if label == "interactions"
+                    else clean.marked_content(spark, data, label, config)
                 )
-                return rows, *gate.tally(rows, logs if whole_log else [label])
+                rows = kept.enter_context(persisted(found.rows))
+                return rows, *gate.tally(rows, {source: partial(_rows, seen) for source, seen in found.read.items()})
 
         labels = ["interactions", *(label for label in sources if label not in logs)]
         judged = together(*(partial(judge, label) for label in labels))
@@ -133,6 +131,10 @@ def write(log: DataFrame, contents: Mapping[str, DataFrame], bad: DataFrame, con
         name: write_table(rows, context.staging, name, table, files=files, by=by, order=order)
         for name, (rows, table, by, order) in wanted.items()
     }
+
+
+def _rows(observations: Iterable[Observation]) -> int:
+    return sum(observation.get["rows"] for observation in observations)
 
 
 def _content_table(name: str, config: Config) -> Table:

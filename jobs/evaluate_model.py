@@ -14,7 +14,6 @@ from pipelines.evaluation.timeline import History
 from pipelines.retrieval.scorer import Scorer
 from pipelines.retrieval.seen import positive_rows
 from pipelines.storage import write_json
-from pipelines.tracking.runs import log_evaluation
 from schemas.interactions import INTERACTIONS
 
 
@@ -43,9 +42,6 @@ def run(context: Context) -> Draft:
         },
         "evaluated": {split: result.counts for split, result in results.items()},
     }
-    run_id = context.parents["model"].manifest.notes.get("run_id")
-    if run_id:
-        log_evaluation(context.config, context.workspace.root, run_id, facts["metrics"])
     return Draft(
         tables={"metrics": write_json(context.staging, "metrics.json", facts)},
         facts=facts,

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Config, load_config
+from pipelines.config import Config, load_config, redacted
 from pipelines.errors import InputError, ThawError, WorkspaceError
+from pipelines.features import feature_set
 from pipelines.storage import Dataset, Workspace
 from schemas.manifest import Manifest, TableEntry, digest
 
@@ -86,6 +87,8 @@ class Job:
     """(config, data folder) -> digest of the raw files."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
+    one_lineage: bool = True
+    """True: what it reads must have been made from the same data. False: an older model may serve today's."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     """
     started = time.monotonic()
     parents = {name: _parent(workspace, job, name) for name in job.parents}
+    if job.one_lineage:
+        check_lineage(job.name, parents)
+        check_configuration(job.name, parents, config)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
@@ -131,7 +137,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     )
     found = None if force or job.always else workspace.find(job.dataset, key)
     if found:
-        workspace.point(found.manifest)
+        workspace.point(found)
         return Outcome(found, True, time.monotonic() - started)
     staging = workspace.stage(job.dataset, key)
     draft = job.run(Context(config, workspace, data, parents, staging))
@@ -142,23 +148,64 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
         facts=dict(draft.facts),
         seed=config.seed,
         as_of=dict(draft.as_of),
-        parents={name: parent.manifest.content_digest for name, parent in parents.items()},
+        parents=lineage(parents),
         key=key,
-        config=relevant,
+        config=redacted(relevant),
         code_version=code_version(),
         made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         notes=dict(draft.notes),
     )
-    return Outcome(workspace.publish(manifest), False, seconds)
+    return Outcome(workspace.publish(staging, manifest), False, seconds)
 
 
 def _parent(workspace: Workspace, job: Job, name: str) -> Dataset:
     parent = workspace.current(name)
     if parent is None:
-        maker = next((other for other in CHAIN if job_dataset(other) == name), name)
-        raise WorkspaceError(f"{job.name} needs the dataset `{name}`, which is not there; run `thaw {maker}` first")
+        raise WorkspaceError(
+            f"{job.name} needs the dataset `{name}`, which is not there; run `thaw {maker_of(name)}` first"
+        )
+    parent.check_sizes()
     return parent
+
+
+def lineage(parents: Mapping[str, Dataset]) -> dict[str, str]:
+    """Dataset -> content digest of all that something made of `parents` was made from, directly or not."""
+    whole: dict[str, str] = {}
+    for parent in parents.values():
+        whole |= parent.manifest.parents
+    return whole | {name: parent.manifest.content_digest for name, parent in parents.items()}
+
+
+def check_lineage(name: str, parents: Mapping[str, Dataset]) -> None:
+    """Raises WorkspaceError where two parents were made from different versions of one dataset."""
+    whole = lineage(parents)
+    for parent, dataset in parents.items():
+        for ancestor, made_from in dataset.manifest.parents.items():
+            if made_from != whole[ancestor]:
+                raise WorkspaceError(
+                    f"{name} must read datasets of one lineage, but `{parent}` was made from `{ancestor}` "
+                    f"{made_from[:12]}, and now there is {whole[ancestor][:12]}; run `thaw {maker_of(parent)}` again, "
+                    "or `thaw run`, which runs all that is out of date"
+                )
+
+
+def check_configuration(name: str, parents: Mapping[str, Dataset], config: Config) -> None:
+    """Raises WorkspaceError where a parent was made with another configuration of what rows and columns mean."""
+    now = redacted(config.model_dump(mode="json"))
+    for parent, dataset in parents.items():
+        for section in ("source", "labels", "split", "preferences"):
+            if dataset.manifest.config.get(section, now[section]) != now[section]:
+                raise WorkspaceError(
+                    f"{name} must read what its own configuration made, but `{parent}` was made with another "
+                    f"`{section}` section; run `thaw {maker_of(parent)}` again, or `thaw run`, which runs all that is "
+                    "out of date"
+                )
+
+
+def maker_of(dataset: str) -> str:
+    """The job of the chain that publishes a dataset; the dataset's own name where none does."""
+    return next((job for job in CHAIN if job_dataset(job) == dataset), dataset)
 
 
 def job_dataset(name: str) -> str:
@@ -223,6 +270,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None]:
     """Arguments to configuration, workspace and data folder."""
     config = load_config(arguments.config or [DEFAULT_CONFIG], arguments.set)
+    feature_set(config)  # names that cannot be are told before anything is made of them
     # The demo brings its own data: only a folder named on purpose replaces it.
     data = arguments.data or None
     if config.demo and data == os.environ.get("THAW_DATA"):

@@ -5,20 +5,20 @@ import sys
 from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import PromotionError
 from pipelines.storage import write_json
-from pipelines.tracking.promotion import champion_metric, crown, judge
-from pipelines.tracking.store import connect, model_name
+from pipelines.tracking.promotion import crown, judge, rival
+from pipelines.tracking.runs import log_evaluation
+from pipelines.tracking.store import connect
 
 
 def run(context: Context) -> Draft:
     """Judge, then move the alias."""
     config, facts = context.config, context.parents["evaluation"].manifest.facts
-    version = context.parents["model"].manifest.notes["version"]
-    client, name = connect(config, context.workspace.root), model_name(config)
+    trained = context.parents["model"].manifest.notes
+    client, name, version = connect(config, context.workspace.root), trained["name"], trained["version"]
+    # A model equal to an earlier one is not evaluated again, but its own run needs the numbers too.
+    log_evaluation(client, trained["run_id"], facts["metrics"])
     verdicts = judge(
-        config.promotion,
-        facts["metrics"],
-        facts["baselines"],
-        champion_metric(client, name, version, config.promotion),
+        config.promotion, facts["metrics"], facts["baselines"], rival(client, name, version, config.promotion)
     )
     refused = [verdict.detail for verdict in verdicts if not verdict.passed]
     if refused:
@@ -39,7 +39,7 @@ JOB = Job(
     name="promote_model",
     dataset="promotion",
     parents=("model", "evaluation"),
-    sections=("promotion", "tracking"),
+    sections=("name", "promotion", "tracking"),
     run=run,
     always=True,
 )

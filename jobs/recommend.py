@@ -31,6 +31,13 @@ def run(context: Context) -> Draft:
     scorer = Scorer.load(folder)
     users = preferences.read_table("serving_users").sort_by("user_id")
     items = preferences.read_table("serving_items").sort_by("item_id")
+    missing = sorted({*scorer.columns("user"), *scorer.columns("item")} - {*users.column_names, *items.column_names})
+    if missing:
+        raise WorkspaceError(
+            f"the {alias} {name} must find the features that it was trained on, these preferences do not have "
+            f"{', '.join(missing[:3])}; recommend with the configuration that it was trained with, or promote a model "
+            "of the present one"
+        )
     user_ids, item_ids = users["user_id"].combine_chunks(), items["item_id"].combine_chunks()
     user_vectors, item_vectors = scorer.embed("user", users), scorer.embed("item", items)
     seen = None
@@ -68,9 +75,10 @@ JOB = Job(
     name="recommend",
     dataset="recommendations",
     parents=("model", "preferences", "clean"),
-    sections=("recommend", "labels", "tracking"),
+    sections=("name", "recommend", "labels", "tracking"),
     run=run,
     always=True,
+    one_lineage=False,
 )
 
 if __name__ == "__main__":

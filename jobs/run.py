@@ -14,32 +14,36 @@ import fsspec
 
 from jobs.launch import CHAIN, SPARK_JOBS, add_arguments, execute, guarded, job_named, outcome_line, say, settle
 from pipelines.config import Config
-from pipelines.errors import PromotionError
+from pipelines.errors import ThawError
 from pipelines.storage import Workspace
+
+AFTER_EVALUATION = ("promote_model", "recommend")
 
 
 def run_chain(
     config: Config, workspace: Workspace, data: str | None, *, until: str = CHAIN[-1], force: bool = False
 ) -> int:
-    """Run the jobs up to `until`, then write summary.json and report.html. Returns the exit code."""
+    """Run the jobs up to `until`; after the last, write summary.json and report.html. Returns the exit code."""
     names = [
         name for name in CHAIN[: CHAIN.index(until) + 1] if name != "generate_demo" or (config.demo and data is None)
     ]
     seconds: dict[str, float] = {}
-    refusal: PromotionError | None = None
+    refusal: ThawError | None = None
     if set(names) & set(SPARK_JOBS) and workspace.current("clean") is None:
         # A first run needs Spark for certain: it starts while the demo is made and the first job's libraries load.
         importlib.import_module("pipelines.spark")
-        threading.Thread(target=_start_spark, args=[config]).start()
+        threading.Thread(target=_start_spark, args=[config], daemon=True).start()
     for position, name in enumerate(names, start=1):
         say(f"[{position}/{len(names)}] {name}")
         started = time.monotonic()
         try:
             outcome = execute(job_named(name), config, workspace, data, force=force)
             say(outcome_line(name, outcome))
-        except PromotionError as error:
-            # A model that may not be promoted still deserves its report; the exit code says the rest.
-            refusal = error
+        except ThawError as error:
+            if name not in AFTER_EVALUATION:
+                raise
+            # What was measured still deserves its report; the exit code says the rest.
+            refusal = refusal or error
             say(f"thaw: {error}")
         seconds[name] = round(time.monotonic() - started, 2)
         if name in SPARK_JOBS and not set(names[position:]) & set(SPARK_JOBS):

@@ -47,7 +47,7 @@ JOB = Job(
     name="train_dropoutnet",
     dataset="model",
     parents=("records",),
-    sections=("model", "training", "tracking"),
+    sections=("name", "model", "training", "tracking"),
     run=run,
 )
 

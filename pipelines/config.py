@@ -3,6 +3,8 @@
 Unknown keys are refused with the nearest valid key. What a section means to a stage is left to the stage.
 """
 
+import codecs
+import datetime
 import difflib
 import re
 import types
@@ -44,11 +46,31 @@ def _window(value: object) -> object:
     return value
 
 
+def _encoding(value: object) -> object:
+    try:
+        return _SPARK_ENCODINGS[codecs.lookup(str(value)).name]
+    except LookupError:
+        known = ", ".join(_SPARK_ENCODINGS.values())
+        raise ValueError(
+            f"an encoding must be one that Spark reads ({known}), got {value!r}; convert the file: iconv -t utf-8"
+        ) from None
+
+
+_SPARK_ENCODINGS = {
+    "utf-8": "UTF-8", "utf-8-sig": "UTF-8", "ascii": "US-ASCII", "iso8859-1": "ISO-8859-1",
+    "utf-16": "UTF-16", "utf-16-be": "UTF-16BE", "utf-16-le": "UTF-16LE", "utf-32": "UTF-32",
+}  # fmt: skip
+"""Python's name -> Spark's, of those that both know."""
+
+Encoding = Annotated[str, BeforeValidator(_encoding)]
 Duration = Annotated[str, BeforeValidator(_duration)]
 """Text such as `7d`; `parse_duration` gives microseconds."""
 Window = Annotated[str, BeforeValidator(_window)]
 """A duration, or `lifetime`."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+"""A word: letters, digits and underscores."""
 
 
 class Options(BaseModel):
@@ -64,16 +86,16 @@ class DemoOptions(Options):
     items: int = Field(3_000, ge=10)
     days: int = Field(60, ge=8)
     impressions: int = Field(300_000, ge=100)
-    start: str = "2025-01-01"
+    start: datetime.date = datetime.date(2025, 1, 1)
     """First day, UTC."""
     new_user_share: Share = 0.5
     """Share of users who arrive during the period; the rest are there on the first day. Items likewise."""
     new_item_share: Share = 0.7
-    duplicates: int = 500
+    duplicates: int = Field(500, ge=0)
     """Exact numbers of rows planted to be found: copies of events, …"""
-    malformed: int = 300
+    malformed: int = Field(300, ge=0)
     """… rows that cannot be parsed or break the contract, …"""
-    late: int = 5_000
+    late: int = Field(5_000, ge=0)
     """… events that become available hours to days after they happened."""
 
 
@@ -99,7 +121,14 @@ class SourceFile(Options):
     header: bool = True
     names: tuple[str, ...] | None = None
     """Column names of a CSV without header."""
-    encoding: str = "UTF-8"
+    encoding: Encoding = "UTF-8"
+    """Of a CSV's text. JSON lines are UTF-8."""
+
+    @model_validator(mode="after")
+    def _utf_8(self) -> "SourceFile":
+        if self.format == "jsonl" and self.encoding != "UTF-8":
+            raise ValueError(f"JSON lines must be UTF-8, got encoding {self.encoding}; convert them, then remove it")
+        return self
 
 
 class InteractionSource(SourceFile):
@@ -142,7 +171,7 @@ class ContentSource(SourceFile):
     created_at: TimeColumn | None = None
     """When the user or item came into being; absent: its first version's valid_from, or its first event."""
     title: str | None = None
-    columns: dict[str, ContentColumn] = {}
+    columns: dict[Name, ContentColumn] = {}
     accumulate: bool = False
     """True: each row adds its categories to what is known so far (tags given over time) instead of replacing it."""
 
@@ -160,9 +189,9 @@ class SourceOptions(Options):
 class QualityOptions(Options):
     """The gate at the entrance."""
 
-    event_key: tuple[Literal["user_id", "item_id", "event_time", "action", "weight"], ...] = (
-        "user_id", "item_id", "event_time", "action",
-    )  # fmt: skip
+    event_key: tuple[Literal["user_id", "item_id", "event_time", "action", "weight"], ...] = Field(
+        ("user_id", "item_id", "event_time", "action"), min_length=1
+    )
     """Rows equal in these are copies of one event: the one available first stays, the others are duplicates."""
     actions: tuple[str, ...] | None = None
     """Allowed actions; absent: any non-empty text."""
@@ -214,7 +243,7 @@ class SplitOptions(Options):
 class StatisticOptions(Options):
     """One statistic, computed for every entity and window."""
 
-    name: str
+    name: Name
     """Second part of the derived name: item_NAME_KIND_WINDOW."""
     kind: Literal["count", "sum", "mean", "rate", "days_since"]
     actions: tuple[str, ...] | None = None
@@ -239,13 +268,21 @@ class PreferenceOptions(Options):
     """…and is served from b + publish_delay."""
     windows: tuple[Window, ...] = ("1d", "7d", "30d", LIFETIME)
     statistics: tuple[StatisticOptions, ...] = (StatisticOptions(name="event", kind="count"),)
-    entities: tuple[str, ...] = ("user", "item")
+    entities: tuple[str, ...] = Field(("user", "item"), min_length=1)
     """user, item, or item.COLUMN for a category or multi-category of the item (`item.genres`)."""
     recent: tuple[str, ...] = ()
     """Item content columns (category, categories) and `item_id` whose values, over the user's latest positives,
     make the user's bags `user_recent_COLUMN`."""
     recent_length: int = Field(20, ge=1)
     """How many of the latest positives a bag covers."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "PreferenceOptions":
+        for key in ("windows", "entities", "recent"):
+            values = getattr(self, key)
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{key} must differ from each other, {twice} is there twice; remove one")
+        return self
 
     @model_validator(mode="after")
     def _delays(self) -> "PreferenceOptions":
@@ -264,8 +301,8 @@ class ContentOptions(Options):
     min_count: int = Field(2, ge=1)
     """A category seen in fewer training examples is `unknown`."""
     max_vocabulary: int = Field(20_000, ge=1)
-    max_values: int = Field(16, ge=1)
-    """Values kept of a multi-category or bag: the first so many, in the order given."""
+    max_values: int = Field(16, ge=2)
+    """Values kept of a multi-category or bag: the first so many, in the order given. One alone would be a category."""
     text_buckets: int = Field(4_096, ge=2)
     """Words are hashed into this many buckets."""
     max_words: int = Field(24, ge=1)
@@ -296,9 +333,9 @@ class ModelOptions(Options):
 
     embedding_dim: int = Field(16, ge=1)
     """Width of a category embedding."""
-    content_units: tuple[int, ...] = (64,)
-    preference_units: tuple[int, ...] = (64,)
-    tower_units: tuple[int, ...] = (128, 64)
+    content_units: tuple[Count, ...] = (64,)
+    preference_units: tuple[Count, ...] = (64,)
+    tower_units: tuple[Count, ...] = (128, 64)
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
     preference_dropout: Share = 0.5
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
@@ -329,7 +366,8 @@ class TrainingOptions(Options):
 class EvaluationOptions(Options):
     """Evaluation by the clock: an example at t ranks the items that existed at t, with the statistics served at t."""
 
-    ks: tuple[int, ...] = (10, 50, 100)
+    ks: tuple[Count, ...] = Field((10, 50, 100), min_length=1)
+    """Lengths of the lists that recall and NDCG look at."""
     max_clocks: int = Field(200, ge=1)
     """Evaluate a seeded sample of this many clocks per split. A daily clock rarely reaches it; an exact one has a
     clock per example."""
@@ -349,7 +387,7 @@ class TrackingOptions(Options):
     uri: str | None = None
     """Tracking URI; absent: SQLite under the output folder."""
     experiment: str = "thaw"
-    model_name: str | None = None
+    model_name: str | None = Field(None, pattern=r"^[^/:]+$")
     """Registered model; absent: the configuration's name."""
 
 
@@ -360,7 +398,7 @@ class PromotionOptions(Options):
     slice: str = "all"
     min_lift_over_popularity: float | None = None
     """Required ratio of the metric to the popularity baseline's on the test split; absent: not required."""
-    max_loss_against_champion: float = 0.02
+    max_loss_against_champion: Share = 0.02
     """The metric may be lower than the champion's by at most this share."""
 
 
@@ -388,11 +426,18 @@ class StorageOptions(Options):
     """Files per table. A fixed number, so that a dataset's bytes do not depend on the parallelism that made it."""
 
 
+_TAKEN = {
+    "user_id", "item_id", "id", "valid_from", "created_at", "title", "source", "file", "reason", "row", "copy",
+}  # fmt: skip
+"""Columns that a content table, judged or clean, has besides its content."""
+
+
 class Config(Options):
     """Everything a run depends on."""
 
-    name: str = Field(pattern=r"[a-z][a-z0-9_]*")
-    seed: int
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Lower-case letters, digits and underscores."""
+    seed: int = Field(ge=0)
     demo: DemoOptions | None = None
     source: SourceOptions = SourceOptions()
     quality: QualityOptions = QualityOptions()
@@ -420,6 +465,12 @@ class Config(Options):
     def _references(self) -> "Config":
         for side, sources in (("user", self.source.users), ("item", self.source.items)):
             names = [name for source in sources for name in source.columns]
+            if taken := sorted(_TAKEN & {name.lower() for name in names}):
+                raise ValueError(
+                    f"content columns must not be called {taken}, {side} columns are: tables here have columns of that "
+                    f"name already; call it otherwise and say what it reads, such as my_{taken[0]}: "
+                    f"{{kind: …, column: {taken[0]}}}"
+                )
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(
@@ -461,6 +512,23 @@ _Loader.yaml_implicit_resolvers = {
 
 def _from_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
+
+
+_SECRET_KEY = re.compile(r"secret|password|passwd|token|credential|account\.key|access\.key", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+
+
+def redacted(value: Any) -> Any:
+    """A configuration as it may be shown: no credentials in addresses, no value of a key that names a secret.
+
+    >>> redacted({"uri": "https://me:pw@host/x", "settings": {"spark.hadoop.fs.s3a.secret.key": "x", "n": 1}})
+    {'uri': 'https://…@host/x', 'settings': {'spark.hadoop.fs.s3a.secret.key': '…', 'n': 1}}
+    """
+    if isinstance(value, dict):
+        return {k: "…" if v is not None and _SECRET_KEY.search(str(k)) else redacted(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return _CREDENTIALS.sub("//…@", value) if isinstance(value, str) else value
 
 
 def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:

@@ -5,6 +5,7 @@ ThawError                       1  a fault of ours
 │   ├── ConfigError                the YAML or an option is wrong
 │   ├── SourceError                a source file is missing, unreadable, or not what the YAML says
 │   ├── WorkspaceError             the output folder is something else's, or a needed dataset is not there
+│   ├── TrackingError              MLflow cannot be reached, or does not hold what it should
 │   ├── CorruptDatasetError        a published file is short, altered or missing
 │   └── DuplicateError             two rows have one identity
 └── GateError                   3  a gate refused: quality, leakage, shuffle, promotion
@@ -39,6 +40,10 @@ class SourceError(InputError):
 
 class WorkspaceError(InputError):
     """The output folder cannot be used as asked."""
+
+
+class TrackingError(InputError):
+    """MLflow cannot be reached, or does not hold what it should."""
 
 
 class CorruptDatasetError(InputError):

@@ -27,7 +27,7 @@ def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
 def feature_set(config: Config) -> FeatureSet:
     """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side.
 
-    Raises ConfigError where evaluation.popularity is not among them.
+    Raises ConfigError where two would have one name, and where evaluation.popularity is not among them.
     """
     options = config.preferences
     statistics = {entity: statistic_names(entity, options) for entity in options.entities}
@@ -38,7 +38,7 @@ def feature_set(config: Config) -> FeatureSet:
             f"evaluation.popularity must be a statistic of the item ({', '.join(known) or 'there is none'}), got "
             f"{config.evaluation.popularity!r}; name one, or leave it out to rank by past positives"
         )
-    return FeatureSet(
+    found = FeatureSet(
         user=SideFeatures(
             "user",
             {f"user_{name}": kind for name, kind in config.content_kinds("user").items()},
@@ -49,3 +49,11 @@ def feature_set(config: Config) -> FeatureSet:
             "item", {f"item_{name}": kind for name, kind in config.content_kinds("item").items()}, of_items
         ),
     )
+    # Spark takes names that differ by case for one.
+    names = [column.name.lower() for column in found.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"features must have names of their own, {', '.join(twice)} would be there twice; rename a content column, "
+            "or one of two statistics of the same name and kind"
+        )
+    return found

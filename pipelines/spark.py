@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import reduce
 from itertools import chain, count
 from typing import TypeVar, cast
 
@@ -107,13 +108,16 @@ def warm_up(options: SparkOptions) -> None:
 
 def stop_spark() -> None:
     """Stop the running session, if there is one, and its Java process with it."""
-    session = SparkSession.getActiveSession()
+    # Not the active session, which is each thread's own.
+    session = SparkSession._instantiatedSession
     if session is not None:
         gateway = session.sparkContext._gateway
         session.stop()
         if gateway is not None:
-            # Without this the JVM keeps its whole heap until Python exits.
             gateway.shutdown()
+            if gateway.proc is not None:
+                # What the JVM waits for: without it, it keeps its whole heap until Python exits.
+                gateway.proc.stdin.close()
             SparkContext._gateway = None
             SparkContext._jvm = None
 
@@ -127,7 +131,12 @@ def read_parquet(spark: SparkSession, paths: Sequence[str], table: Table) -> Dat
     """Parquet files of one contract as a frame with its columns."""
     if not paths:
         return spark.createDataFrame([], spark_schema(table))
-    return select_contract(spark.read.parquet(*paths), table)
+    return select_contract(spark.read.parquet(*map(literal, paths)), table)
+
+
+def literal(path: str) -> str:
+    """A file's address for Spark, which would read `*`, `[` and the like as a glob."""
+    return reduce(lambda text, mark: text.replace(mark, "\\" + mark), "\\*?[]{}", path)
 
 
 def write_table(
@@ -161,10 +170,31 @@ def write_table(
 def together(*work: Callable[[], T]) -> list[T]:
     """Results of independent work on Spark, in order: while one plan is made on the driver, another is computed.
 
-    Raises the first error, once what was running has ended; what had not begun is not begun.
+    Raises the first error, or an interruption, at once: Spark's running jobs are cancelled, and what had not begun is
+    not begun.
     """
+    errors: list[BaseException] = []
+
+    def run(task: Callable[[], T]) -> T:
+        if errors:
+            raise CancelledError
+        try:
+            return task()
+        except BaseException as error:
+            errors.append(error)
+            raise
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda task: task(), work))
+        tasks = [pool.submit(run, task) for task in work]
+        try:
+            wait(tasks, return_when=FIRST_EXCEPTION)
+        except BaseException as interruption:
+            errors.append(interruption)
+        if errors and SparkContext._active_spark_context is not None:
+            SparkContext._active_spark_context.cancelAllJobs()
+    if errors:
+        raise errors[0]
+    return [task.result() for task in tasks]
 
 
 @contextmanager
@@ -179,7 +209,7 @@ def spool(spark: SparkSession, path: str) -> Iterator[Callable[[DataFrame], Data
     def keep(frame: DataFrame) -> DataFrame:
         folder = posixpath.join(path, f"{next(numbers):03d}")
         frame.write.option("compression", "lz4").option("parquet.enable.dictionary", "false").parquet(folder)
-        return spark.read.schema(frame.schema).parquet(folder)
+        return spark.read.schema(frame.schema).parquet(literal(folder))
 
     fs, _ = fsspec.core.url_to_fs(path)
     try:

@@ -1,7 +1,7 @@
 """Versioned paths and write-then-publish.
 
-A dataset lives in `OUT/<dataset>/<first 16 of its key>/`; its manifest is written last, and without one it does
-not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths go through fsspec.
+A version of a dataset lives in `OUT/<dataset>/<first 16 of its key>-<random>/`; its manifest is written last, and
+without one it does not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths go through fsspec.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
 
 MANIFEST = "manifest.json"
 MARKER = ".thaw"
+_KEY_CHARACTERS = 16
 _BLOCK_BYTES = 1 << 22
 _GROUP_ROWS = 1 << 16
 
@@ -61,22 +62,29 @@ class Dataset:
         """The content of a `file` table that holds JSON."""
         return json.loads(self.read_text(table))
 
+    def check_sizes(self) -> None:
+        """Look for every shard and its size: cheap. Raises CorruptDatasetError naming the first bad file."""
+        fs, _ = fsspec.core.url_to_fs(self.path)
+        for path, shard in self._shards():
+            if not fs.exists(path):
+                raise CorruptDatasetError(f"{path} is missing; rebuild {self.manifest.dataset}")
+            if (size := fs.size(path)) != shard.bytes:
+                raise CorruptDatasetError(
+                    f"{path} must have {shard.bytes} bytes, got {size}; rebuild {self.manifest.dataset}"
+                )
+
     def verify(self) -> None:
         """Check size and SHA-256 of every shard. Raises CorruptDatasetError naming the first bad file."""
+        self.check_sizes()
         fs, _ = fsspec.core.url_to_fs(self.path)
+        for path, shard in self._shards():
+            if sha256_of(fs, path) != shard.sha256:
+                raise CorruptDatasetError(f"{path} was altered since it was published; rebuild {self.manifest.dataset}")
+
+    def _shards(self) -> Iterator[tuple[str, Shard]]:
         for entry in self.manifest.tables.values():
             for shard in entry.shards:
-                path = posixpath.join(self.path, shard.path)
-                if not fs.exists(path):
-                    raise CorruptDatasetError(f"{path} is missing; rebuild {self.manifest.dataset}")
-                if (size := fs.size(path)) != shard.bytes:
-                    raise CorruptDatasetError(
-                        f"{path} must have {shard.bytes} bytes, got {size}; rebuild {self.manifest.dataset}"
-                    )
-                if sha256_of(fs, path) != shard.sha256:
-                    raise CorruptDatasetError(
-                        f"{path} was altered since it was published; rebuild {self.manifest.dataset}"
-                    )
+                yield posixpath.join(self.path, shard.path), shard
 
     def _entry(self, table: str) -> TableEntry:
         try:
@@ -116,7 +124,13 @@ class Workspace:
         root = root.rstrip("/")
         if "://" not in root:
             root = str(Path(root).absolute())
-        fs, path = fsspec.core.url_to_fs(root)
+        try:
+            fs, path = fsspec.core.url_to_fs(root)
+        except (ImportError, ValueError) as error:
+            raise WorkspaceError(
+                f"--out must be a folder or an address that can be opened, {root} cannot be ({error}); correct it, or "
+                "install what it needs"
+            ) from None
         if fs.isfile(path):
             raise WorkspaceError(f"--out must be a folder, {root} is a file; choose another")
         marker = posixpath.join(path, MARKER)
@@ -136,13 +150,14 @@ class Workspace:
         return cls(root)
 
     def find(self, dataset: str, key: str) -> Dataset | None:
-        """The published version with this resume key, if there is one."""
-        path = self.version_path(dataset, key)
-        fs, _ = fsspec.core.url_to_fs(self.root)
-        if not fs.exists(posixpath.join(path, MANIFEST)):
-            return None
-        found = open_dataset(path)
-        return found if found.manifest.key == key else None
+        """The latest published version with this resume key, if there is one and its files are there."""
+        found = []
+        for folder in self._versions(dataset, key):
+            with suppress(CorruptDatasetError):
+                version = open_dataset(folder)
+                version.check_sizes()
+                found += [version] if version.manifest.key == key else []
+        return max(found, key=lambda version: version.manifest.made_at, default=None)
 
     def current(self, dataset: str) -> Dataset | None:
         """The version that later jobs read, if one is published."""
@@ -150,33 +165,51 @@ class Workspace:
         pointer = posixpath.join(self.root, dataset, "CURRENT")
         if not fs.exists(pointer):
             return None
-        return open_dataset(posixpath.join(self.root, dataset, fs.cat_file(pointer).decode().strip()))
-
-    def version_path(self, dataset: str, key: str) -> str:
-        """Where the version with this resume key lives."""
-        return posixpath.join(self.root, dataset, key[:16])
+        folder = posixpath.join(self.root, dataset, fs.cat_file(pointer).decode().strip())
+        return open_dataset(folder) if self._is_published(folder) else None
 
     def stage(self, dataset: str, key: str) -> str:
-        """An empty folder for a version in the making. What an interrupted run left there is removed."""
-        path = self.version_path(dataset, key)
-        fs, _ = fsspec.core.url_to_fs(path)
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        """An empty folder for a version in the making. What interrupted runs left of the same version is removed."""
+        fs, _ = fsspec.core.url_to_fs(self.root)
+        for folder in self._versions(dataset, key):
+            if not self._is_published(folder):
+                fs.rm(folder, recursive=True)
+        path = posixpath.join(self.root, dataset, f"{key[:_KEY_CHARACTERS]}-{uuid.uuid4().hex[:8]}")
         fs.makedirs(path, exist_ok=True)
         return path
 
-    def publish(self, manifest: Manifest) -> Dataset:
-        """Write the manifest, last of all, and make this version current."""
-        path = self.version_path(manifest.dataset, manifest.key)
+    def publish(self, path: str, manifest: Manifest) -> Dataset:
+        """Write the manifest to a staged folder, last of all, and make it the current version.
+
+        A version of the same key that it replaces is removed only then: until the end there is one to read.
+        """
         with whole_file(posixpath.join(path, MANIFEST)) as file:
             file.write(manifest.to_json().encode())
-        self.point(manifest)
-        return Dataset(path, manifest)
+        published = Dataset(path, manifest)
+        self.point(published)
+        fs, _ = fsspec.core.url_to_fs(self.root)
+        for folder in self._versions(manifest.dataset, manifest.key):
+            if posixpath.basename(folder) != posixpath.basename(path):
+                fs.rm(folder, recursive=True)
+        return published
 
-    def point(self, manifest: Manifest) -> None:
+    def point(self, dataset: Dataset) -> None:
         """Make a published version the current one."""
-        with whole_file(posixpath.join(self.root, manifest.dataset, "CURRENT")) as file:
-            file.write(manifest.key[:16].encode())
+        with whole_file(posixpath.join(self.root, dataset.manifest.dataset, "CURRENT")) as file:
+            file.write(posixpath.basename(dataset.path).encode())
+
+    def _versions(self, dataset: str, key: str) -> list[str]:
+        """Folders of this resume key, published or not."""
+        fs, root = fsspec.core.url_to_fs(self.root)
+        folder = posixpath.join(root, dataset)
+        found = fs.ls(folder, detail=False) if fs.isdir(folder) else []
+        names = sorted(posixpath.basename(path.rstrip("/")) for path in found)
+        return [posixpath.join(self.root, dataset, n) for n in names if n.startswith(key[:_KEY_CHARACTERS])]
+
+    @staticmethod
+    def _is_published(folder: str) -> bool:
+        fs, _ = fsspec.core.url_to_fs(folder)
+        return bool(fs.exists(posixpath.join(folder, MANIFEST)))
 
 
 def open_dataset(path: str) -> Dataset:

@@ -5,7 +5,7 @@ derived names (`item_click_rate_30d`, `user_click_count_7d`, `item_category_clic
 categories of a user's latest positives are bags named `user_recent_<column>`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.columns import Column, Table, time_column
@@ -117,8 +117,3 @@ EXISTS = Table(
     key=("item_id",),
 )
 """Items that may be drawn or ranked, and from when on."""
-
-
-def feature_names(columns: Iterable[Column]) -> list[str]:
-    """Names of `columns`, in order."""
-    return [column.name for column in columns]

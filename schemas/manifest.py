@@ -65,9 +65,9 @@ class Manifest(_Frozen):
     """What the content says of itself: counts, cuts, audit result, shuffle quality. Part of the digest."""
     seed: int
     as_of: dict[str, int] = {}
-    """Named cuts in UTC microseconds: train_end, validation_end, …"""
+    """Named cuts in UTC microseconds: validation_start, test_start, snapshot_time, …"""
     parents: dict[str, str] = {}
-    """Dataset name -> content digest of what this one was made from."""
+    """Dataset name -> content digest of all that this one was made from, directly or not."""
     key: str = ""
     """Resume key: digest of job, configuration that matters, parents, sources and code. Not content."""
     config: dict[str, Any] = {}

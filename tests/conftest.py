@@ -36,7 +36,7 @@ def spark() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data, or a skip that says why."""
-    folder = os.environ.get("THAW_DATA")
+    folder = os.environ.get("THAW_TEST_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("THAW_DATA does not name a folder of real data")
+        pytest.skip("THAW_TEST_DATA does not name a folder of real data")
     return Path(folder)

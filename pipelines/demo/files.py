@@ -93,7 +93,7 @@ def _interactions(log: Log, users: Users, items: Items, options: DemoOptions, se
     for number in range(int(day.min()), int(day.max()) + 1):
         first, last = np.searchsorted(day, [number, number + 1])
         content = "".join(lines[index] for index in order[first:last]).encode()
-        name = f"interactions/{dt.date.fromisoformat(options.start[:10]) + dt.timedelta(days=number)}.jsonl"
+        name = f"interactions/{options.start + dt.timedelta(days=number)}.jsonl"
         if number % GZIP_EVERY_DAYS == GZIP_EVERY_DAYS - 1:
             name, content = f"{name}.gz", gzip.compress(content, mtime=0)
         if last > first:

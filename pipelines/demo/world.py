@@ -64,7 +64,7 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 def start_ms(options: DemoOptions) -> int:
     """The first moment of the demo, UTC."""
-    return int(dt.datetime.fromisoformat(options.start).replace(tzinfo=dt.UTC).timestamp()) * 1000
+    return int(dt.datetime.combine(options.start, dt.time(), dt.UTC).timestamp()) * 1000
 
 
 def make_items(options: DemoOptions, seed: int) -> Items:

@@ -23,7 +23,7 @@ def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: 
         return round(_LABEL_WIDTH + (min(max(value, low), high) - low) / span * _PLOT_WIDTH, 1)
 
     height = _ROW * len(rows) + 26
-    words = "; ".join(f"{label(n)} {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f})" for n, e in rows.items())
+    words = "; ".join(f"{label(n)} {e['value']:.3f}{_interval(e)}" for n, e in rows.items())
     marks = []
     for value in round_ticks(low, high):
         marks.append(_line(x(value), 4, x(value), height - 20, "grid"))
@@ -31,18 +31,24 @@ def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: 
     for index, (name, entry) in enumerate(rows.items()):
         y = _ROW * index + 15
         marks.append(_text(_LABEL_WIDTH - 8, y + 4, label(name), f"name r-{name}", "end"))
-        marks.append(_line(x(entry["low"]), y, x(entry["high"]), y, f"bar r-{name}"))
+        if entry["low"] is not None:
+            marks.append(_line(x(entry["low"]), y, x(entry["high"]), y, f"bar r-{name}"))
         marks.append(f'<circle class="dot r-{escape(name)}" cx="{x(entry["value"])}" cy="{y}" r="4"/>')
     return _svg(title, words or "nothing measured", _LABEL_WIDTH + _PLOT_WIDTH + 16, height, marks)
 
 
 def shared_limits(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Limits that hold every interval, from 0 where that is near."""
-    values = [entry[end] for entry in entries for end in ("low", "high") if entry.get("value") is not None]
+    ends = [entry.get(end) for entry in entries for end in ("low", "value", "high")]
+    values = [end for end in ends if end is not None]
     if not values:
         return (0.0, 1.0)
     low, high = min(values), max(values)
     return (0.0 if low < 0.5 * high else low - 0.05 * (high - low), high + 0.05 * (high - low) or 1.0)
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    return "" if entry["low"] is None else f" ({entry['low']:.3f} to {entry['high']:.3f})"
 
 
 def round_ticks(low: float, high: float) -> list[float]:

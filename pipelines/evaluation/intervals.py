@@ -13,12 +13,17 @@ import numpy.typing as npt
 from pipelines.evaluation.metrics import Bools, Floats, Ints, auc, auc_resampled
 
 LEVEL = 0.95
+FEWEST_USERS = 5
+"""With fewer, resampling finds much the same users each time, and an interval would claim what is not known."""
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its interval, and the number of users behind it. Without users (or without both labels) all None."""
+    """A value, its interval, and the number of users behind it.
+
+    Without users (or without both labels) all None; with too few to resample, the interval is.
+    """
 
     value: float | None
     low: float | None
@@ -62,6 +67,8 @@ def auc_estimate(scores: npt.NDArray[np.floating], labels: Bools, users: Ints, w
 
 
 def _estimate(value: float, resampled: Floats, users: int) -> Estimate:
-    # A resample that drew one class alone has no AUC and says nothing.
+    # A resample that drew one class alone has no AUC: where that is common, those left are not a fair sample.
+    if users < FEWEST_USERS or np.isnan(resampled).mean() > 1 - LEVEL:
+        return Estimate(round(value, _DIGITS), None, None, users)
     low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(round(value, _DIGITS), round(float(low), _DIGITS), round(float(high), _DIGITS), users)

@@ -44,7 +44,7 @@ def dot_pairs(users: Vectors, items: Vectors) -> Any:
 
 
 class Random:
-    """Everything ties, and ties are broken by a seeded draw: the expected result of a random order."""
+    """Everything ties, and ties are broken by a seeded draw."""
 
     def users(self, rows: pa.Table) -> Floats:
         """Nothing is known."""
@@ -78,7 +78,7 @@ class Towers:
         self._scorer, self._content_only = scorer, content_only
 
     def users(self, rows: pa.Table) -> Any:
-        """Embeddings times the learned scale, whose sign is the model's own; the bias changes no order."""
+        """Embeddings times the learned scale, so that scores are logits but for the bias, which changes no order."""
         return self._embed("user", rows) * np.float32(self._scorer.scale)
 
     def items(self, rows: pa.Table) -> Any:

@@ -5,7 +5,6 @@ Gathers what the manifests say into a view; the words and the layout are the tem
 
 import importlib.metadata
 import platform
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ import fsspec
 import jinja2
 import yaml
 
-from pipelines.config import Config
+from pipelines.config import Config, redacted
 from pipelines.evaluation.charts import Node, curve_plot, flow_plot, interval_plot, shared_limits
 from pipelines.evaluation.showcase import Showcase, showcases
 from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of
@@ -25,7 +24,6 @@ from schemas.examples import SPLITS
 from schemas.manifest import Manifest
 
 PACKAGES = ("pyspark", "great-expectations", "tensorflow", "keras", "mlflow", "pyarrow", "numpy")
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
 
 def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any], path: str) -> None:
@@ -56,7 +54,7 @@ def render(
         manifests=manifests,
         cuts=_cuts(manifests),
         versions=_versions(),
-        configuration=_CREDENTIALS.sub("//…@", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)),
+        configuration=yaml.safe_dump(redacted(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
         flow=_flow(summary),
         curves=_curves(history),
         best_epoch=(history or {}).get("best_epoch"),

@@ -66,8 +66,8 @@ def attach_recent(queries: DataFrame, positives: DataFrame, *, options: Preferen
     """Adds list<string> columns `bag_names(options)`: values over the user's latest `recent_length` positives in sight.
 
     `positives` has the columns of INTERACTIONS and those of `options.recent` (a string or a list of strings) as they
-    were at the event's time. Latest first, ties by item_id; values may repeat; null where no positive is in sight.
-    The provenance columns become at least the largest times of those positives.
+    were at the event's time. Latest first, ties by item_id, then available_time; values may repeat; null where no
+    positive is in sight. The provenance columns become at least the largest times of those positives.
     """
     if not options.recent:
         return queries
@@ -75,8 +75,9 @@ def attach_recent(queries: DataFrame, positives: DataFrame, *, options: Preferen
 
     def compute(events: Events, columns: pa.StructArray, queries: Queries, keys: int) -> list[pa.Array]:
         latest = np.full((len(queries.key), options.recent_length), NONE)
-        # Of equal times the smaller item_id counts as the later.
-        ordered = events._replace(tie=-alphabetical(columns.field("item_id")))
+        # Of equal times the smaller item_id counts as the later, of one item the event available first.
+        _, arrival = np.unique(events.available_time, return_inverse=True)
+        ordered = events._replace(tie=-(alphabetical(columns.field("item_id")) * len(arrival) + arrival))
         for view in views(ordered, queries, keys):
             latest[view.rows] = view.latest(options.recent_length)
         lists = [bags(columns.field(name), latest) for name in options.recent]

@@ -19,7 +19,8 @@ from schemas.preferences import LIFETIME, US_PER_DAY
 WEIGHT_SCALE = 2**20
 """Weights are summed as whole multiples of 1 / WEIGHT_SCALE (about a millionth), so that order never matters."""
 MAX_WEIGHT = 2**42
-"""The absolute weights of a log may add up to this: any sum of them then fits an int64."""
+"""The absolute weights of a log may add up to this: the sum over one key then fits an int64. (Pooled over several
+categories it may not; Spark then stops with an overflow, it never wraps around.)"""
 _MAX_WINDOW_US = 2**61
 """73,000 years: longer windows are no different, and times keep clear of int64's ends."""
 _MAX_CHOICES = 62

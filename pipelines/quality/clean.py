@@ -1,9 +1,11 @@
 """The quality stage as frames: raw sources in, judged and marked rows and content versions out. Nothing is written."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -42,24 +44,40 @@ def content_sources(config: Config) -> dict[str, ContentSource]:
     return {label: source for label, source in labelled_sources(config).items() if isinstance(source, ContentSource)}
 
 
-def marked_log(spark: SparkSession, data: str, config: Config) -> DataFrame:
+@dataclass(frozen=True)
+class Marked:
+    """Every row of some sources, judged, and each copy of another marked."""
+
+    rows: DataFrame
+    read: Mapping[str, Sequence[Observation]]
+    """Source label -> what counts its rows where they are read."""
+
+
+def marked_log(spark: SparkSession, data: str, config: Config) -> Marked:
     """Every row of every log: JUDGED columns and `copy`."""
+    raws = {
+        f"interactions[{n}]": read_source(spark, data, f"interactions[{n}]", source)
+        for n, source in enumerate(config.source.interactions)
+    }
     parsed = [
         parse_interactions(raw, source, config.quality)
-        for n, source in enumerate(config.source.interactions)
-        for raw in read_source(spark, data, f"interactions[{n}]", source)
+        for source, found in zip(config.source.interactions, raws.values(), strict=True)
+        for raw in found
     ]
     empty = T.StructType([*spark_schema(QUARANTINE).fields, *spark_schema(INTERACTIONS).fields])
     judged = reduce(DataFrame.unionByName, parsed) if parsed else spark.createDataFrame([], empty)
-    return mark_copies(judged.select(*JUDGED), config.quality.event_key)
+    marked = mark_copies(judged.select(*JUDGED), config.quality.event_key)
+    return Marked(marked, {label: [raw.read for raw in found] for label, found in raws.items()})
 
 
-def marked_content(spark: SparkSession, data: str, label: str, config: Config) -> DataFrame:
+def marked_content(spark: SparkSession, data: str, label: str, config: Config) -> Marked:
     """Every row of one content source: `judged_content` columns and `copy`."""
     source = content_sources(config)[label]
-    parsed = [parse_content(raw, source, config.quality) for raw in read_source(spark, data, label, source)]
+    raws = read_source(spark, data, label, source)
+    parsed = [parse_content(raw, source, config.quality) for raw in raws]
     judged = reduce(DataFrame.unionByName, parsed) if parsed else spark.createDataFrame([], _content_schema(source))
-    return mark_content_copies(judge_vectors(judged, source), list(source.columns), accumulate=source.accumulate)
+    marked = mark_content_copies(judge_vectors(judged, source), list(source.columns), accumulate=source.accumulate)
+    return Marked(marked, {label: [raw.read for raw in raws]})
 
 
 def interactions(marked: DataFrame) -> DataFrame:

@@ -3,7 +3,7 @@
 It refuses with QualityGateError (exit code 3), naming the rule and example rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,23 +66,25 @@ class Reason:
     examples: tuple[tuple[str, str], ...]
 
 
-def tally(marked: DataFrame, labels: Sequence[str]) -> tuple[dict[str, Tally], dict[str, list[Reason]]]:
+def tally(marked: DataFrame, read: Mapping[str, Callable[[], int]]) -> tuple[dict[str, Tally], dict[str, list[Reason]]]:
     """Count judged and marked rows (columns source, file, reason, row, copy) by source, in one pass.
 
-    Reasons come commonest first.
+    `read` says, once the rows were computed, how many were read of each source: rows in are not counted by what
+    became of them. Reasons come commonest first.
     """
     example = F.when(F.col("reason").isNotNull(), F.struct("file", "row"))
     counted = marked.groupBy("source", "reason", "copy").agg(
         F.count(F.lit(1)).alias("rows"), F.min(example).alias("first"), F.max(example).alias("last")
     )
-    tallies = dict.fromkeys(labels, Tally())
-    reasons: dict[str, list[Reason]] = {label: [] for label in labels}
-    for row in counted.collect():
+    rows = counted.collect()
+    tallies = {label: Tally(rows_in=count()) for label, count in read.items()}
+    reasons: dict[str, list[Reason]] = {label: [] for label in read}
+    for row in rows:
         n = row["rows"]
         if row["reason"] is None:
-            tallies[row["source"]] += Tally(n, 0, 0, n) if row["copy"] else Tally(n, n, 0, 0)
+            tallies[row["source"]] += Tally(duplicates=n) if row["copy"] else Tally(out=n)
             continue
-        tallies[row["source"]] += Tally(n, 0, n, 0)
+        tallies[row["source"]] += Tally(quarantined=n)
         examples = dict.fromkeys((found["file"], found["row"]) for found in (row["first"], row["last"]))
         reasons[row["source"]].append(Reason(row["reason"], n, tuple(examples)))
     return tallies, {label: sorted(found, key=lambda r: (-r.rows, r.reason)) for label, found in reasons.items()}

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines.config import InteractionSource, QualityOptions, TimeColumn, parse_duration
+from pipelines.errors import SourceError
 from pipelines.quality.read import Raw
 from pipelines.quality.times import parse_time, utc_microseconds
 from schemas.columns import TIME_MAX_US, TIME_MIN_US
@@ -60,13 +61,20 @@ def parse_interactions(raw: Raw, source: InteractionSource, options: QualityOpti
 
 
 def id_of(raw: Raw, column: str, name: str) -> tuple[Column, Column]:
-    """(text, reason or null) of an id. A number that is NaN is a missing one, whatever its text says."""
+    """(text, reason or null) of an id.
+
+    Whole floats read as the integers that they were before a null beside them made them floats: 1.0 is `1`.
+    """
     value = raw.columns[column]
     text = value.cast("string")
-    problem = _empty(name, text)
     if isinstance(raw.type_of(column), T.DoubleType | T.FloatType):
-        problem = F.coalesce(problem, F.when(is_not_finite(value), F.lit(f"{name}: NaN or infinite")))
-    return text, problem
+        whole = value.try_cast("bigint")
+        text = F.when(whole.cast("double") == value, whole.cast("string")).otherwise(text)
+        problem = F.when(is_not_finite(value), F.lit(f"{name}: NaN or infinite"))
+    else:
+        # What a decoder puts where bytes are not of the encoding: two ids may look alike after that.
+        problem = F.when(text.contains("\ufffd"), F.lit(f"{name}: not of the source's encoding"))
+    return text, F.coalesce(_empty(name, text), problem)
 
 
 def time_of(
@@ -92,7 +100,12 @@ def time_of(
 
 
 def number_of(value: Column, kind: T.DataType, name: str) -> tuple[Column, Column]:
-    """(float64, reason or null) of a raw number; empty is null without a reason."""
+    """(float64, reason or null) of a raw number; empty is null without a reason.
+
+    Raises SourceError where the column as a whole cannot hold numbers.
+    """
+    if not isinstance(kind, T.StringType | T.NumericType | T.BooleanType | T.NullType):
+        raise SourceError(f"{name}: a number cannot be read from {kind.simpleString()}; choose another column")
     number = value.try_cast("double")
     text = F.trim(value) if isinstance(kind, T.StringType) else F.lit("x")
     return number, (

@@ -3,11 +3,11 @@
 What the values mean is left to `parse` and `content`. A row that cannot be cut into columns is kept, as `broken`.
 """
 
+import csv
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import fsspec
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -30,6 +30,7 @@ from pipelines.quality.sources import (
     sample_keys,
     source_files,
 )
+from pipelines.spark import literal
 
 _CORRUPT = "__broken"
 
@@ -49,6 +50,8 @@ class Raw:
     """The whole row as JSON. Costly: evaluate it for bad rows alone."""
     broken: Column
     """Why the row could not be cut into columns, else null."""
+    read: Observation
+    """Counts `rows` while the frame is computed for the first time."""
 
     def type_of(self, name: str) -> T.DataType:
         """Spark type of a source column."""
@@ -71,12 +74,18 @@ def read_source(spark: SparkSession, data: str, label: str, source: Source) -> t
         return (read(spark, root, label, source, files),)
 
 
+def _counted(frame: DataFrame) -> tuple[DataFrame, Observation]:
+    """The frame, and what will know how many rows it had."""
+    observation = Observation()
+    return frame.observe(observation, F.count(F.lit(1)).alias("rows")), observation
+
+
 @contextmanager
 def readable(label: str) -> Iterator[None]:
     """Turn an engine's complaint about an unreadable file into a SourceError."""
     try:
         yield
-    except (OSError, EOFError, UnicodeError, LookupError) as error:
+    except (OSError, EOFError, UnicodeError, csv.Error) as error:
         raise SourceError(f"source.{label} cannot be read: {error}; check the file and its encoding") from None
     except (PySparkException, Py4JJavaError) as error:
         text = str(error)
@@ -124,8 +133,9 @@ def _read_csv(spark: SparkSession, root: str, label: str, source: Source, files:
             .option("columnNameOfCorruptRecord", _CORRUPT)
             # A catalogue's texts may hold line breaks within quotes; a log is a line an event, and can be split.
             .option("multiLine", isinstance(source, ContentSource))
-            .csv([_literal(file) for file in members])
+            .csv([literal(file) for file in members])
         )
+        frame, read = _counted(frame)
         whole = F.to_json(
             F.struct(*[F.col(name).alias(column) for name, column in zip(names, header, strict=True)]),
             {"ignoreNullFields": "false"},
@@ -142,6 +152,7 @@ def _read_csv(spark: SparkSession, root: str, label: str, source: Source, files:
                 _file_name(root),
                 F.when(corrupt, line).otherwise(whole),
                 F.when(corrupt, F.lit(f"row: not {len(header)} columns at separator {separator!r}")),
+                read,
             )
         )
     return tuple(raws)
@@ -157,14 +168,14 @@ def _read_parquet(spark: SparkSession, root: str, label: str, source: Source, fi
     nanos = {name: kind for name, kind in types.items() if pa.types.is_timestamp(kind) and kind.unit == "ns"}
     if nanos:  # what pandas writes; Spark has no such type and would refuse the file
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-    frame = reader.parquet(*[_literal(file) for file in files])
+    frame, read = _counted(reader.parquet(*[literal(file) for file in files]))
     check_columns(label, source, frame.columns, files[0])
     columns = {name: F.col("`" + name.replace("`", "``") + "`") for name in frame.columns}
     for name, kind in nanos.items():
         moment = F.timestamp_micros(F.floor(columns[name].try_cast("decimal(20,0)") / 1_000).cast("bigint"))
         columns[name] = (moment if kind.tz else moment.cast("timestamp_ntz")).alias(name)
     row = F.to_json(F.struct(*columns.values()), {"ignoreNullFields": "false"})
-    return Raw(label, frame, columns, _file_name(root), row, F.lit(None).cast("string"))
+    return Raw(label, frame, columns, _file_name(root), row, F.lit(None).cast("string"), read)
 
 
 def _parquet_schema(file: str) -> Any:
@@ -179,7 +190,7 @@ def _parquet_schema(file: str) -> Any:
 
 
 def _read_jsonl(spark: SparkSession, root: str, label: str, source: Source, files: Sequence[str]) -> Raw:
-    text = spark.read.text([_literal(file) for file in files]).filter(F.trim("value") != "")
+    text = spark.read.text([literal(file) for file in files]).filter(F.trim("value") != "")
     needed = list(dict.fromkeys(needed_columns(source).values()))
     seen, lines = sample_keys(files)
     if lines and not seen:
@@ -191,16 +202,12 @@ def _read_jsonl(spark: SparkSession, root: str, label: str, source: Source, file
         check_columns(label, source, sorted({*seen, *(row["key"] for row in keys)}), files[0])
     schema = T.StructType([T.StructField(name, T.StringType()) for name in [*needed, _CORRUPT]])
     parsed = F.from_json("value", schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT})
-    frame = text.select("value", F.col("_metadata.file_path").alias("path"), parsed.alias("parsed"))
+    frame, read = _counted(text.select("value", F.col("_metadata.file_path").alias("path"), parsed.alias("parsed")))
     columns = {name: F.col("parsed").getField(name) for name in needed}
     bad = F.col("parsed").isNull() | F.col("parsed").getField(_CORRUPT).isNotNull()
     row = F.when(bad, F.to_json(F.struct(F.col("value").alias("line")))).otherwise(F.col("value"))
-    return Raw(label, frame, columns, _file_name(root, "path"), row, F.when(bad, F.lit("row: not a JSON object")))
-
-
-def _literal(file: str) -> str:
-    """A file's address for Spark, which would read `*`, `[` and the like as a glob."""
-    return reduce(lambda text, mark: text.replace(mark, "\\" + mark), "\\*?[]{}", file)
+    broken = F.when(bad, F.lit("row: not a JSON object"))
+    return Raw(label, frame, columns, _file_name(root, "path"), row, broken, read)
 
 
 def _file_name(root: str, path: str = "_metadata.file_path") -> Column:

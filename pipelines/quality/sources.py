@@ -38,7 +38,10 @@ def data_address(data: str) -> str:
 
 
 def source_files(data: str, label: str, source: SourceFile) -> list[str]:
-    """Full addresses of a source's files, sorted; hidden ones (`.`, `_`) left out. Raises SourceError where none."""
+    """Full addresses of a source's files, sorted; hidden ones (`.`, `_`) left out. Raises SourceError where none.
+
+    Spark leaves hidden files out without a word, so one that is named is refused.
+    """
     fs, root = fsspec.core.url_to_fs(data)
     path = posixpath.join(root, source.path)
     if fs.isdir(path):
@@ -47,6 +50,9 @@ def source_files(data: str, label: str, source: SourceFile) -> list[str]:
         found = [file for file, names in parts.items() if not any(name[0] in "._" for name in names)]
     else:
         found = [file for file in fs.glob(path) if fs.isfile(file)] or ([path] if fs.isfile(path) else [])
+        if path in found and posixpath.basename(path)[0] in "._":
+            raise SourceError(f"source.{label}.path must not name a hidden file (`.` or `_`), got {path}; rename it")
+        found = [file for file in found if posixpath.basename(file)[0] not in "._"]
     if not found:
         raise SourceError(
             f"source.{label}.path must name a file, a folder or a glob, found nothing at {path}; "
@@ -88,12 +94,12 @@ def check_columns(label: str, source: Source, there: Sequence[str], file: str) -
 
 
 def first_row(file: str, separator: str, encoding: str) -> list[str]:
-    """The first line's values; empty where the file has none."""
+    """The values of the first line that is not blank; empty where the file has none."""
     with fsspec.open(file, "rb", compression="infer") as binary:
         text = io.TextIOWrapper(binary, "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="")
         if len(separator) > 1:
-            return text.readline().rstrip("\r\n").split(separator)
-        return next(csv.reader(text, delimiter=separator), [])
+            return next((line.rstrip("\r\n").split(separator) for line in text if line.strip()), [])
+        return next((row for row in csv.reader(text, delimiter=separator) if row), [])
 
 
 def other_separator(row: Sequence[str], separator: str, width: int, wanted: set[str] | None = None) -> str:

@@ -24,6 +24,8 @@ def parse_time(value: Column, kind: T.DataType, time: TimeColumn, key: str) -> t
     """
     if time.unit in _TICKS_PER_S:
         _refuse(isinstance(kind, T.TimestampType | T.TimestampNTZType | T.DateType), key, time, kind, "set unit: iso")
+        plain = isinstance(kind, T.StringType | T.NumericType | T.NullType)
+        _refuse(not plain, key, time, kind, "choose another column")
         moment, zoneless = _epoch(value, kind, _TICKS_PER_S[time.unit]), F.lit(False)
     elif isinstance(kind, T.TimestampType):
         moment, zoneless = F.unix_micros(value), F.lit(False)

@@ -38,7 +38,7 @@ def read_split(records: Dataset, split: str) -> Arrays:
 
 def read_shards(records: Dataset, split: str) -> Iterator[Arrays]:
     """The columns of each shard of a split, in order. Raises CorruptDatasetError as `read_split` does."""
-    check_files(records, split)
+    records.check_sizes()
     fs, _ = fsspec.core.url_to_fs(records.path)
     remedy = f"rebuild {records.manifest.dataset}"
     for path, shard in _shards(records, split):
@@ -53,17 +53,6 @@ def read_shards(records: Dataset, split: str) -> Iterator[Arrays]:
         if (rows := len(arrays[columns[0].name])) != shard.rows:
             raise CorruptDatasetError(f"{path} must have {shard.rows} records, got {rows}; {remedy}")
         yield arrays
-
-
-def check_files(records: Dataset, split: str) -> None:
-    """Raises CorruptDatasetError where a shard is missing or has another size than the manifest says."""
-    fs, _ = fsspec.core.url_to_fs(records.path)
-    remedy = f"rebuild {records.manifest.dataset}"
-    for path, shard in _shards(records, split):
-        if not fs.exists(path):
-            raise CorruptDatasetError(f"{path} is missing; {remedy}")
-        if (size := fs.size(path)) != shard.bytes:
-            raise CorruptDatasetError(f"{path} must have {shard.bytes} bytes, got {size}; {remedy}")
 
 
 def _shards(records: Dataset, split: str) -> list[tuple[str, Shard]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import fsspec
 import mlflow
+from mlflow import MlflowClient
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param
@@ -16,10 +17,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
-from pipelines.config import Config
+from pipelines.config import Config, redacted
 from pipelines.features import feature_set
 from pipelines.retrieval.scorer import FILES
-from pipelines.tracking.store import connect, model_name
+from pipelines.tracking.store import connect, explained, model_name
 from schemas.manifest import Manifest
 
 CHALLENGER = "challenger"
@@ -68,6 +69,7 @@ class ManifestSource(DatasetSource):  # type: ignore[misc]
         return cls(source_dict["path"])
 
 
+@explained()
 def log_training(
     config: Config,
     root: str,
@@ -79,23 +81,23 @@ def log_training(
 ) -> dict[str, str]:
     """Log a finished training and register its scorer as `challenger`.
 
-    `scorer` is the folder that `Scorer.save` wrote; `history` one mapping of metrics per epoch. Returns run_id,
-    model name and version.
+    `scorer` is the folder that `Scorer.save` wrote; `history` one mapping of `epoch` (1, 2, …) and metrics per epoch.
+    Returns run_id, model name and version.
     """
     client = connect(config, root)
     name = model_name(config)
     with mlflow.start_run(run_name=f"{config.name}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        params = [Param(key, str(value)[:6000]) for key, value in flatten(config.model_dump(mode="json"))]
+        params = [Param(key, str(value)[:6000]) for key, value in flatten(redacted(config.model_dump(mode="json")))]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
         metrics = [
-            Metric(f"epoch/{key}", float(value), 0, epoch)
-            for epoch, row in enumerate(history)
+            Metric(f"epoch/{key}", float(value), 0, int(row["epoch"]))
+            for row in history
             for key, value in row.items()
-            if isinstance(value, int | float)
+            if key != "epoch"
         ]
-        client.log_batch(run_id, metrics=metrics[:1000])
+        log_metrics(client, run_id, metrics)
         mlflow.log_input(
             # MLflow's own array digests read 10,000 elements; the manifest's covers every byte.
             MetaDataset(ManifestSource(records_path), name="records", digest=records.content_digest[:32]),
@@ -105,7 +107,7 @@ def log_training(
             {
                 "thaw.records_digest": records.content_digest,
                 "thaw.code_version": records.code_version,
-                "thaw.audit_passed": str(bool(records.facts.get("audit_passed", True))).lower(),
+                "thaw.audit_digest": records.parents.get("audit", "none"),
             }
         )
         mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
@@ -144,9 +146,9 @@ def signature(config: Config) -> ModelSignature:
     )
 
 
-def log_evaluation(config: Config, root: str, run_id: str, metrics: Mapping[str, Any]) -> None:
+@explained()
+def log_evaluation(client: MlflowClient, run_id: str, metrics: Mapping[str, Any]) -> None:
     """Add `split/slice/metric` values and their interval ends to a run. `metrics` is split -> slice -> metric."""
-    client = connect(config, root)
     values = [
         Metric(metric_key(split, piece, metric, part), float(entry[part]), 0, 0)
         for split, slices in metrics.items()
@@ -155,10 +157,16 @@ def log_evaluation(config: Config, root: str, run_id: str, metrics: Mapping[str,
         for part in ("value", "low", "high")
         if entry.get(part) is not None
     ]
-    for start in range(0, len(values), 1000):
-        client.log_batch(run_id, metrics=values[start : start + 1000])
+    log_metrics(client, run_id, values)
 
 
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Log any number of metrics, as many at a time as MLflow takes."""
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+@explained()
 def log_files(config: Config, root: str, run_id: str, paths: Iterable[str]) -> None:
     """Add files (the report, the summary) to a run."""
     client = connect(config, root)

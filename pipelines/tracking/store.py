@@ -1,13 +1,16 @@
 """Where MLflow keeps runs and models: the configured server, or SQLite under the output folder."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from pipelines.config import Config
-from pipelines.errors import ConfigError
+from pipelines.config import Config, redacted
+from pipelines.errors import ConfigError, TrackingError
 
 
 def tracking_uri(config: Config, root: str) -> str:
@@ -19,6 +22,20 @@ def tracking_uri(config: Config, root: str) -> str:
     return f"sqlite:///{root}/mlflow.db"
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what MLflow refuses into one message (TrackingError). Decorates all that talks to it."""
+    try:
+        yield
+    except MlflowException as error:
+        said = redacted(str(error).strip().splitlines()[0])
+        raise TrackingError(
+            f"MLflow must be reachable and hold what is asked of it, it says: {said}; check tracking.uri. If its store "
+            "was emptied or moved, `thaw train_dropoutnet --force` registers the model anew"
+        ) from None
+
+
+@explained()
 def connect(config: Config, root: str) -> MlflowClient:
     """Point MLflow at the store, make the experiment if it is not there, and give a client."""
     # A progress bar per artifact and a usage ping are noise in a batch job's log.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.records.reader import check_files, read_split
+from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
 from schemas.records import HEADER
 from schemas.to_tf import feature_spec
@@ -106,18 +106,13 @@ def open_input(
     files by TensorFlow at every epoch. Raises CorruptDatasetError where a shard is not what the manifest says.
     """
     entry = records.manifest.tables[split]
-    check_files(records, split)
+    records.check_sizes()
     held = None
     if sum(shard.bytes for shard in entry.shards) < memory_bytes:
         with tf.device("CPU"):
             columns = read_split(records, split)
             held = _split({name: tf.constant(v) for name, v in columns.items() if name != "example_id"})
     return Input(records, split, batch_size, seed, shuffle, drop_remainder, held)
-
-
-def dataset(records: Dataset, split: str, batch_size: int, *, seed: int, shuffle: bool, epoch: int = 0) -> Any:
-    """One epoch of a split as a tf.data.Dataset."""
-    return open_input(records, split, batch_size, seed=seed, shuffle=shuffle).epoch(epoch)
 
 
 def _split(features: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,6 +29,8 @@ print("RESULT" + json.dumps({
     "order": [task.task_id for task in dag.topological_sort()] if dag else [],
     "edges": sorted([task.task_id, down] for task in dag.tasks for down in task.downstream_task_ids) if dag else [],
     "operators": {task.task_id: type(task).__name__ for task in dag.tasks} if dag else {},
+    "refused": {n: [getattr(dag.get_task(n), "skip_on_exit_code", None), dag.get_task(n).trigger_rule]
+                for n in ("evaluate_model", "promote_model", "recommend")} if dag else {},
     "heavy": [m for m in ("pyspark", "tensorflow", "pandas", "mlflow", "pipelines", "jobs") if m in sys.modules],
 }))
 """
@@ -71,6 +73,12 @@ def test_the_dag_parses_without_heavy_imports_and_keeps_the_order_of_the_chain(h
     assert found["edges"] == sorted(list(pair) for pair in itertools.pairwise(CHAIN))
     assert {task for task, kind in found["operators"].items() if kind == "SparkSubmitOperator"} == set(SPARK_JOBS)
     assert found["heavy"] == []
+    # A challenger that the gate refuses (exit code 3) is no failure, and the champion goes on recommending.
+    assert found["refused"] == {
+        "evaluate_model": [[], "all_success"],
+        "promote_model": [[3], "all_success"],
+        "recommend": [[], "none_failed"],
+    }
 
 
 def test_a_real_dag_run_makes_a_champion_and_recommendations(home, tmp_path) -> None:

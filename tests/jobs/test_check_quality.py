@@ -1,3 +1,4 @@
+import datetime as dt
 import gzip
 import json
 import math
@@ -132,6 +133,44 @@ def test_times_in_the_wrong_unit_stop_the_run_with_code_3_and_publish_nothing(
     assert Workspace.open(str(out)).current("clean") is None
 
 
+def test_lines_before_the_header_cost_no_row(spark, config, tmp_path) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    log = data / "clicks" / "a.csv.gz"
+    log.write_bytes(gzip.compress(b"\n\n" + gzip.decompress(log.read_bytes())))
+    assert run(config, data, out) == 0
+    facts = Workspace.open(str(out)).current("clean").manifest.facts
+    assert facts["rows"] == {"in": 55, "out": 50, "quarantined": 2, "duplicates": 3}
+
+
+def test_ids_mean_the_same_as_integers_floats_and_text(spark, config, tmp_path) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    ids = [1.0, 12_345_678.0, 2.5, None]
+    log = {"user": pa.array(ids, pa.float64()), "item": [1, 12_345_678, 3, 4], "at": [START + n for n in range(4)]}
+    pq.write_table(pa.table(log), data / "log.parquet")
+    # Far enough down not to be met with the header, where it is refused at once.
+    lines = [f"1,1,{START + n}\n" for n in range(1000)]
+    (data / "more.csv").write_bytes("".join(["user,item,at\n", *lines, f"M\xfcller,1,{START}\n"]).encode("latin-1"))
+    columns = "user_id: user, item_id: item, event_time: {column: at, unit: s}"
+    sources = f"[{{path: log.parquet, format: parquet, {columns}}}, {{path: more.csv, {columns}}}]"
+    more = ["--set", f"source.interactions={sources}", "--set", "quality.max_quarantine_share=1"]
+    assert run(config, data, out, *more) == 0
+    clean = Workspace.open(str(out)).current("clean")
+    found = clean.read_table("interactions").to_pydict()
+    assert set(zip(found["user_id"], found["item_id"], strict=True)) == {
+        ("1", "1"),
+        ("12345678", "12345678"),
+        ("2.5", "3"),
+    }
+    assert sorted(clean.read_table("quarantine")["reason"].to_pylist()) == [
+        "user_id: empty",
+        "user_id: not of the source's encoding",
+    ]
+    latin = sources.replace("{path: more.csv, ", "{path: more.csv, encoding: latin-1, ")
+    assert run(config, data, tmp_path / "again", "--set", f"source.interactions={latin}", *more[2:]) == 0
+    found = Workspace.open(str(tmp_path / "again")).current("clean").read_table("interactions")
+    assert "Müller" in found["user_id"].to_pylist()
+
+
 def test_nan_and_infinities_go_to_the_quarantine_each_counted_by_its_rule(spark, config, tmp_path) -> None:
     data, out = write(tmp_path / "data", 1), tmp_path / "out"
     bad = [(math.nan, START, 1.0), (math.inf, START, 1.0)]
@@ -209,6 +248,11 @@ def test_items_that_the_catalogue_lacks_stay_in_the_log_and_are_counted_in_a_not
         ("", "source.interactions=[]", "source.interactions must name at least one log"),
         (
             "",
+            "source.items=[{path: days.parquet, format: parquet, id: item, columns: {day: {kind: number}}}]",
+            "day: a number cannot be read from date; choose another column",
+        ),
+        (
+            "",
             "quality.event_kye=[user_id]",
             r"unknown configuration key `quality\.event_kye`; did you mean `event_key`\?",
         ),
@@ -216,6 +260,7 @@ def test_items_that_the_catalogue_lacks_stay_in_the_log_and_are_counted_in_a_not
 )
 def test_a_user_s_mistake_is_one_message_and_code_2(spark, config, tmp_path, capsys, broken, override, message) -> None:
     data = write(tmp_path / "data", 1)
+    pq.write_table(pa.table({"item": ["i0"], "day": [dt.date(2024, 1, 1)]}), data / "days.parquet")
     if broken == "clicks":
         (data / "clicks").rename(data / "elsewhere")
     if broken == "log":

@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jobs import cli
+from jobs import cli, run
 from jobs.launch import CHAIN, ROOT, Draft, Job, code_version, execute, guarded, job_dataset, job_named
 from pipelines.config import parse_config
-from pipelines.errors import ConfigError, LeakageError, WorkspaceError
+from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
 from pipelines.storage import Workspace, write_json
 
 MOVIELENS = ["--config", str(ROOT / "conf" / "movielens.yaml")]
@@ -72,6 +73,85 @@ def test_a_changed_parent_reruns_the_child(workspace) -> None:
     assert (len(parents), len(children)) == (2, 2)
 
 
+def grown(workspace, *seeds):
+    """A root, and two datasets made of it, each when the root had the seed given for it."""
+    for name, seed in zip(("left", "right"), seeds, strict=True):
+        execute(counting_job([]), config(seed=seed), workspace, None)
+        job = counting_job([], name=name, dataset=name, parents=("counts",), sections=("labels",))
+        execute(job, config(), workspace, None)
+
+
+def test_a_manifest_names_all_that_a_dataset_was_made_from(workspace) -> None:
+    grown(workspace, 1, 1)
+    both = counting_job([], name="both", dataset="both", parents=("left",))
+    found = execute(both, config(), workspace, None).dataset.manifest.parents
+    assert found == {name: workspace.current(name).manifest.content_digest for name in ("counts", "left")}
+
+
+def test_datasets_made_from_different_data_are_not_read_together(workspace) -> None:
+    grown(workspace, 1, 2)
+    job = counting_job([], parents=("left", "right"), dataset="both")
+    with pytest.raises(WorkspaceError, match=r"`left` was made from `counts`.*run `thaw left` again"):
+        execute(job, config(), workspace, None)
+    execute(replace(job, one_lineage=False), config(), workspace, None)
+    grown(workspace, 2, 2)
+    execute(job, config(), workspace, None)
+
+
+def test_a_parent_made_with_another_meaning_of_the_data_is_refused(workspace) -> None:
+    grown(workspace, 1, 1)
+    other = {"rule": "sampled", "positive_actions": ["buy"]}
+    with pytest.raises(WorkspaceError, match="`left` was made with another `labels` section"):
+        execute(counting_job([], parents=("left",), dataset="both"), config(labels=other), workspace, None)
+
+
+def test_a_damaged_dataset_is_made_again_and_never_read(workspace) -> None:
+    runs = []
+    made = execute(counting_job(runs), config(), workspace, None).dataset
+    (Path(made.path) / "n.json").unlink()
+    with pytest.raises(CorruptDatasetError, match=r"n\.json is missing"):
+        execute(counting_job([], parents=("counts",), dataset="child"), config(), workspace, None)
+    execute(counting_job(runs), config(), workspace, None)
+    assert len(runs) == 2
+    workspace.current("counts").verify()
+
+
+def test_a_forced_run_that_fails_leaves_what_was_published(workspace) -> None:
+    def fail(context):
+        raise LeakageError("found the future")
+
+    made = execute(counting_job([]), config(), workspace, None)
+    with pytest.raises(LeakageError):
+        execute(counting_job([], run=fail), config(), workspace, None, force=True)
+    assert workspace.current("counts").manifest == made.dataset.manifest
+    workspace.current("counts").verify()
+
+
+def test_credentials_stay_out_of_manifests(workspace) -> None:
+    secret = {"tracking": {"uri": "https://me:hush@server/"}, "spark": {"settings": {"x.secret.key": "hush"}}}
+    job = counting_job([], sections=("tracking", "spark"))
+    made = execute(job, config(**secret), workspace, None).dataset
+    assert "server" in made.manifest.to_json()
+    assert "hush" not in made.manifest.to_json()
+
+
+@pytest.mark.parametrize("failing", ["promote_model", "recommend"])
+def test_what_fails_after_the_evaluation_does_not_cost_the_report(failing, workspace, monkeypatch, capsys) -> None:
+    concluded = []
+
+    def pretend(job, config, workspace, data, *, force):
+        if job.name == failing:
+            raise PromotionError("version 2 stays challenger")
+        return execute(counting_job([], dataset=job.dataset), config, workspace, data, force=force)
+
+    monkeypatch.setattr(run, "execute", pretend)
+    monkeypatch.setattr(run, "_start_spark", lambda config: None)
+    monkeypatch.setattr(run, "conclude", lambda config, workspace, seconds: concluded.append(list(seconds)))
+    assert run.run_chain(config(), workspace, None) == 3
+    assert concluded == [list(CHAIN[1:])]
+    assert "thaw: version 2 stays challenger" in capsys.readouterr().err
+
+
 def test_a_missing_parent_names_the_job_that_makes_it(workspace) -> None:
     with pytest.raises(WorkspaceError, match="run `thaw build_examples` first"):
         execute(counting_job([], parents=("examples",)), config(), workspace, None)
@@ -119,6 +199,18 @@ def test_the_code_version_is_stable_within_a_process() -> None:
         (["run", "--data", "no/such/folder"], "--data must be a folder, 'no/such/folder' is not; check the path"),
         (["check_quality", "--data", __file__], "test_launch.py' is not; check the path"),
         (["check_quality", *MOVIELENS], "check_quality reads raw data; say where it is with --data FOLDER"),
+        (["run", "--set", "source.items=[{path: a, id: b, columns: {title: {kind: text}}}]"], "called ['title']"),
+        (["run", "--set", "source.items=[{path: a, id: b, columns: {a/b: {kind: text}}}]"], "a/b"),
+        (["run", "--set", "preferences.statistics=[{name: a, kind: sum}, {name: A, kind: sum}]"], "item_a_sum_1d"),
+        (["run", "--set", "preferences.windows=[7d, 7d]"], "['7d'] is there twice"),
+        (["run", "--set", "preferences.entities=[]"], "preferences.entities"),
+        (["run", "--set", "name=My Shop/1"], "`name`"),
+        (["run", "--set", "seed=-1"], "`seed`"),
+        (["run", "--set", "evaluation.ks=[]"], "evaluation.ks"),
+        (["run", "--set", "model.tower_units=[0]"], "model.tower_units"),
+        (["run", "--set", "demo.start=soon"], "demo.start"),
+        (["run", "--set", "tracking.model_name=a/b"], "tracking.model_name"),
+        (["run", "--set", "source.items=[{path: a, id: b, encoding: cp1252}]"], "one that Spark reads (UTF-8, "),
         (["run", "--set", "trainin.epochs=1"], "unknown configuration key `trainin`; did you mean `training`?"),
         (["run", "--set", "quality.actions=[click"], "--set quality.actions must be YAML, got '[click'"),
     ],
@@ -139,13 +231,14 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(arguments, message, caps
     [
         ("theirs", "--out must be empty or made by Thaw, {out} holds something else; choose another folder"),
         ("theirs/thesis.txt", "--out must be a folder, {out} is a file; choose another"),
+        ("foo://x", "--out must be a folder or an address that can be opened, foo://x cannot be (Protocol not known"),
         ("theirs/thesis.txt/out", "--out must be a folder that can be written, {out} cannot be (Not a directory)"),
     ],
 )
 def test_an_output_that_holds_something_else_is_refused_and_left_alone(command, out, message, capsys, tmp_path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "thesis.txt").write_text("mine")
-    assert cli.main([command, "--out", str(tmp_path / out)]) == 2
+    assert cli.main([command, "--out", out if "://" in out else str(tmp_path / out)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("thaw: " + message.format(out=tmp_path / out))
     assert len(said.splitlines()) == 1

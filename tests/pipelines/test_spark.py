@@ -119,6 +119,38 @@ def test_work_done_together_gives_its_results_in_order_and_raises_the_first_erro
         together(failing, partial(slow, 1))
 
 
+def test_a_failure_ends_what_spark_was_doing_and_what_had_not_begun(spark) -> None:
+    begun = []
+
+    def endless():
+        return spark.range(10**13).selectExpr("sum(id % 7)").collect()
+
+    def failing():
+        time.sleep(1)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        together(endless, failing, partial(begun.append, 1), partial(begun.append, 2))
+    assert begun == []
+
+
+def test_a_session_started_by_another_thread_is_stopped(tmp_path) -> None:
+    code = """
+import threading, os, psutil
+from pipelines.config import SparkOptions
+from pipelines.spark import spark_session, stop_spark, warm_up
+thread = threading.Thread(target=warm_up, args=[SparkOptions(master="local[1]")])
+thread.start(); thread.join()
+java = [child for child in psutil.Process().children(recursive=True) if child.name() == "java"]
+assert java and spark_session(SparkOptions()).range(3).count() == 3
+stop_spark()
+left = psutil.wait_procs(java, timeout=20)[1]
+print("left", len(left))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout.strip() == "left 0", done.stderr[-2000:]
+
+
 def test_a_spooled_frame_has_the_same_rows_and_leaves_nothing_behind(spark, tmp_path) -> None:
     frame = spark.createDataFrame(rows_of(20), spark_schema(TABLE))
     with spool(spark, str(tmp_path / "spool")) as keep:

@@ -22,7 +22,7 @@ def publish(workspace, key=KEY):
         "numbers": write_arrow(staging, "numbers", rows, NUMBERS),
         "note": write_json(staging, "n.json", {"a": 1}),
     }
-    return workspace.publish(Manifest(dataset="things", tables=tables, seed=1, key=key))
+    return workspace.publish(staging, Manifest(dataset="things", tables=tables, seed=1, key=key))
 
 
 @pytest.fixture
@@ -51,6 +51,15 @@ def test_staging_again_removes_what_an_interrupted_run_left(workspace) -> None:
     staging = Path(workspace.stage("things", KEY))
     (staging / "leftover").write_text("x")
     assert list(Path(workspace.stage("things", KEY)).iterdir()) == []
+
+
+def test_a_published_version_can_be_read_until_the_one_that_replaces_it_is_whole(workspace) -> None:
+    old = publish(workspace)
+    staging = workspace.stage("things", KEY)
+    workspace.current("things").verify()
+    new = workspace.publish(staging, Manifest(dataset="things", tables={}, seed=2, key=KEY))
+    assert workspace.current("things").manifest == workspace.find("things", KEY).manifest == new.manifest
+    assert not Path(old.path).exists()
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,10 @@ class Oracle:
         return (above + strength * prior) / (below + strength)
 
     def _latest(self, rows: Rows, clock: Clock) -> Rows:
-        """The user's latest positives known at the clock, latest first, ties by item."""
+        """The user's latest positives known at the clock, latest first, ties by item, then by arrival."""
         log = self.past.user_log
         known = positives(log, log.known(rows, clock), self.config.labels).tolist()
-        order = sorted(known, key=lambda r: (-int(log.time[r]), log.item[r]))
+        order = sorted(known, key=lambda r: (-int(log.time[r]), log.item[r], int(log.available[r])))
         return np.array(order[: self.options.recent_length], dtype=np.int64)
 
     def _bags(self, rows: Rows, clock: Clock) -> dict[str, list[str] | None]:

@@ -22,13 +22,12 @@ class Outcomes:
         self.past, self.config, self.fitted = past, config, fitted
 
     def exists_from(self, item: str) -> int | None:
-        """The earlier of what the catalogue says (created_at, else its first dated version) and the first arrival."""
+        """The earliest of created_at, the first dated version and the first arrival of an event."""
         versions = self.past.items.all(item)
         created = [row["created_at"] for row in versions if row["created_at"] is not None]
         dated = [row["valid_from"] for row in versions if row["valid_from"] > TIME_MIN_US]
         seen = self.past.item_log.available[self.past.rows_of_item.get(item, NO_ROWS)]
-        times = [min(times) for times in (created or dated, seen.tolist()) if times]
-        return min(times) if times else None
+        return min([*created, *dated, *seen.tolist()], default=None)
 
     def interval(self, item: str, time: int) -> dict[str, int]:
         """When the content version in effect at `time` begins and ends to be, as far as the item exists."""

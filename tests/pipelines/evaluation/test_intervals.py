@@ -47,6 +47,15 @@ def test_examples_of_one_user_stand_or_fall_together() -> None:
     assert clustered.n == 20
 
 
+def test_a_handful_of_users_has_a_value_and_no_interval() -> None:
+    few = mean_estimates(np.full((4, 1), 0.3), user_weights(4, 50, seed=1))[0]
+    assert few.to_dict() == {"value": 0.3, "low": None, "high": None, "n": 4}
+    # Six users, one of them with all the positives: a third of the resamples leave that one out.
+    labels = np.array([True, False, False, False, False, False])
+    estimate = auc_estimate(np.arange(6.0)[::-1], labels, np.arange(6), user_weights(6, 200, seed=1))
+    assert (estimate.value, estimate.low) == (1.0, None)
+
+
 def test_auc_of_one_label_alone_is_unknown_but_its_users_are_counted() -> None:
     estimate = auc_estimate(np.array([1.0, 2.0]), np.array([True, True]), np.array([0, 1]), user_weights(2, 10, seed=1))
     assert estimate.to_dict() == {"value": None, "low": None, "high": None, "n": 2}

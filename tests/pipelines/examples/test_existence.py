@@ -15,6 +15,8 @@ def test_an_item_exists_from_the_earlier_of_its_listing_and_its_first_availabili
         f"undated_then_dated {always} - red",
         "undated_then_dated 30 - red",
         "used_before_created 50 40 red",
+        "dated_before_created 50 - red",
+        "dated_before_created 190 190 red",
         f"undated_but_used {always} - red",
         f"undated_and_unused {always} - red",
     )
@@ -24,9 +26,16 @@ def test_an_item_exists_from_the_earlier_of_its_listing_and_its_first_availabili
         "dated": 50,
         "undated_then_dated": 30,
         "used_before_created": 20,
+        "dated_before_created": 50,
         "undated_but_used": 7,
         "unlisted": 9,
     }
+
+
+def test_versions_valid_after_a_cut_move_no_existence_at_or_before_it(log, catalogue) -> None:
+    past, cut = ["a 50 - red", "b 60 40 red"], 70
+    before, after = (existence(catalogue(*rows), log()) for rows in (past, [*past, "a 80 75 red", "b 90 85 red"]))
+    assert {i: t for i, t in after.items() if t <= cut} == before
 
 
 def test_events_that_arrive_after_a_cut_move_no_existence_at_or_before_it(log, catalogue) -> None:

@@ -148,7 +148,7 @@ def test_bags_hold_the_latest_positives_in_sight(spark, accuracy) -> None:
     for query in queries:
         row = rows[query[0]]
         seen = [e for e in log if e[0] == query[1] and e[2] < row["as_of"] and e[3] <= row["known_by"]]
-        latest = sorted(seen, key=lambda event: (-event[2], event[1]))[:3]
+        latest = sorted(seen, key=lambda event: (-event[2], event[1], event[3]))[:3]
         expected = (
             [tag for event in latest for tag in tags[event[1]] or []],
             [event[1] for event in latest],
@@ -156,6 +156,7 @@ def test_bags_hold_the_latest_positives_in_sight(spark, accuracy) -> None:
         )
         assert [row[name] for name in bag_names(chosen)] == (list(expected) if seen else [None] * 3)
         assert row["max_event_time"] == max((event[2] for event in latest), default=None)
+        assert row["max_available_time"] == max((event[3] for event in latest), default=None)
 
 
 def test_rows_are_the_same_to_the_byte_in_any_order_and_any_number_of_partitions(spark) -> None:

@@ -37,9 +37,18 @@ def test_rows_are_counted_by_source_and_reason_with_examples(spark) -> None:
     rows = [("s", "f", None, None, False)] * 3 + [("s", "f", None, None, True)]
     rows += [("s", "f", "r", f"row{n}", False) for n in (2, 1, 3)]
     marked = spark.createDataFrame(rows, "source string, file string, reason string, row string, copy boolean")
-    tallies, reasons = tally(marked, ["s", "none"])
+    tallies, reasons = tally(marked, {"s": lambda: 7, "none": lambda: 0})
     assert tallies == {"s": Tally(7, 3, 3, 1), "none": Tally()}
     assert reasons == {"s": [Reason("r", 3, (("f", "row1"), ("f", "row3")))], "none": []}
+
+
+def test_a_row_that_was_read_and_not_judged_is_a_fault_of_ours(spark) -> None:
+    marked = spark.createDataFrame(
+        [("s", "f", None, None, False)], "source string, file string, reason string, row string, copy boolean"
+    )
+    tallies, _ = tally(marked, {"s": lambda: 2})
+    with pytest.raises(ThawError, match="s: 2 rows in = 1 out"):
+        tallies["s"].check("s")
 
 
 def test_great_expectations_pass_a_clean_frame_and_leave_no_files(spark, tmp_path, monkeypatch) -> None:

@@ -18,12 +18,18 @@ def names(folder, source):
 
 
 def test_a_file_a_folder_and_a_glob_name_their_files_and_leave_hidden_ones_out(tmp_path) -> None:
-    for name in ("logs/b.csv.gz", "logs/a.csv", "logs/deep/c.csv", "logs/_SUCCESS", "logs/.crc", "logs/_tmp/d.csv"):
+    for name in ("logs/b.csv.gz", "logs/a.csv", "logs/deep/c.csv", "logs/_SUCCESS", "logs/.c.csv", "logs/_tmp/d.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     assert names(tmp_path, log("logs/a.csv")) == ["logs/a.csv"]
     assert names(tmp_path, log("logs")) == ["logs/a.csv", "logs/b.csv.gz", "logs/deep/c.csv"]
     assert names(tmp_path, log("logs/*.csv")) == ["logs/a.csv"]
+
+
+def test_a_hidden_file_is_refused_because_spark_would_read_nothing_of_it(tmp_path) -> None:
+    (tmp_path / "_log.csv").write_text("x")
+    with pytest.raises(SourceError, match=r"must not name a hidden file .*_log\.csv; rename it"):
+        source_files(str(tmp_path), "interactions[0]", log("_log.csv"))
 
 
 def test_a_file_name_with_glob_marks_is_itself(tmp_path) -> None:
@@ -55,6 +61,8 @@ def test_a_header_is_read_through_compression_quotes_and_byte_order_marks(tmp_pa
     file = tmp_path / "log.csv.gz"
     file.write_bytes(gzip.compress('\ufeff"user";item\r\n1;2\r\n'.encode()))
     assert first_row(str(file), ";", "UTF-8") == ["user", "item"]
+    file.write_bytes(gzip.compress(b"\n\nuser::item\n1::2\n"))
+    assert first_row(str(file), "::", "UTF-8") == ["user", "item"]
 
 
 def test_keys_of_json_lines_are_gathered_past_lines_that_are_no_objects(tmp_path) -> None:

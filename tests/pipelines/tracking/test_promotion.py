@@ -1,0 +1,120 @@
+"""The gate: what it compares, that a refusal names its cause, and what a real registry has to say to it."""
+
+import mlflow
+import pytest
+
+from pipelines.config import PromotionOptions, parse_config
+from pipelines.errors import TrackingError
+from pipelines.tracking.promotion import Rival, crown, judge, rival, scorer_files, version_of
+from pipelines.tracking.runs import CHALLENGER, CHAMPION, log_evaluation
+from pipelines.tracking.store import connect
+
+RAW = {"name": "shop", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
+
+
+def measured(ndcg, recall=0.5) -> dict:
+    """The metrics of one split, in two slices, the second without an example."""
+    return {
+        "test": {
+            "all": {"ndcg@10": {"value": ndcg}, "recall@10": {"value": recall}},
+            "cold_both": {"ndcg@10": {"value": None}},
+        }
+    }
+
+
+def verdicts(champion=None, baseline=0.2, **options) -> dict[str, tuple[bool, str]]:
+    found = judge(PromotionOptions(**options), measured(0.3), {"popularity": measured(baseline)}, champion)
+    return {verdict.check: (verdict.passed, verdict.detail) for verdict in found}
+
+
+def test_a_first_model_needs_no_champion_to_beat() -> None:
+    assert {name: passed for name, (passed, _) in verdicts().items()} == {"measured": True}
+
+
+@pytest.mark.parametrize(("champion", "passed"), [(0.3, True), (0.306, True), (0.307, False)])
+def test_a_challenger_may_lose_two_percent_against_the_champion_and_no_more(champion, passed) -> None:
+    assert verdicts(champion=Rival("4", champion))["keeps_champion_level"][0] is passed
+
+
+def test_a_champion_whose_metric_is_not_known_is_not_taken_for_none() -> None:
+    passed, detail = verdicts(champion=Rival("4", None))["keeps_champion_level"]
+    assert not passed and "ndcg@10 on test/all of the champion, version 4, must be known" in detail
+
+
+@pytest.mark.parametrize(("lift", "passed"), [(1.49, True), (1.51, False)])
+def test_popularity_must_be_beaten_by_the_configured_lift(lift, passed) -> None:
+    assert verdicts(min_lift_over_popularity=lift)["beats_popularity"][0] is passed
+
+
+def test_nothing_is_no_lift_over_nothing() -> None:
+    nothing = judge(PromotionOptions(min_lift_over_popularity=2), measured(0.0), {"popularity": measured(0.0)}, None)
+    assert [verdict.passed for verdict in nothing] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"metric": "ngcd@10"}, "promotion.metric must be one that is measured (ndcg@10, recall@10), got ngcd@10"),
+        ({"slice": "warmish"}, "promotion.slice must be one that is measured (all, cold_both), got warmish"),
+        ({"slice": "cold_both"}, "no test example falls in that slice"),
+    ],
+)
+def test_a_refusal_for_want_of_a_measurement_names_its_cause(options, says) -> None:
+    passed, detail = verdicts(**options)["measured"]
+    assert not passed and says in detail
+
+
+@pytest.fixture
+def client(tmp_path):
+    """A registry of its own, with two versions of one model, both measured."""
+    client = connect(parse_config(RAW), str(tmp_path))
+    client.create_registered_model("shop")
+    for ndcg in (0.3, 0.2):
+        run = client.create_run(client.get_experiment_by_name("thaw").experiment_id)
+        client.create_model_version("shop", source=str(tmp_path), run_id=run.info.run_id)
+        log_evaluation(client, run.info.run_id, measured(ndcg))
+    yield client
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
+def test_the_champion_is_the_rival_of_every_version_but_itself(client) -> None:
+    options = PromotionOptions()
+    assert rival(client, "shop", "1", options) is None
+    crown(client, "shop", "1")
+    assert rival(client, "shop", "1", options) is None
+    assert rival(client, "shop", "2", options) == Rival("1", 0.3)
+    assert rival(client, "shop", "2", PromotionOptions(metric="recall@20")) == Rival("1", None)
+
+
+def test_a_crowned_challenger_is_no_challenger_any_more(client) -> None:
+    client.set_registered_model_alias("shop", CHALLENGER, "2")
+    crown(client, "shop", "1")
+    assert version_of(client, "shop", CHALLENGER).version == 2
+    crown(client, "shop", "2")
+    assert version_of(client, "shop", CHAMPION).version == 2
+    assert version_of(client, "shop", CHALLENGER) is None
+
+
+def test_no_such_model_is_an_absence(client) -> None:
+    assert version_of(client, "nothing", CHAMPION) is None
+    assert scorer_files(client, "nothing", CHAMPION) is None
+
+
+def test_what_the_store_does_not_hold_is_one_message(client) -> None:
+    with pytest.raises(TrackingError, match=r"Run with id=gone not found.*check tracking\.uri"):
+        log_evaluation(client, "gone", measured(0.1))
+    with pytest.raises(TrackingError, match="MLflow must be reachable"):
+        crown(client, "shop", "9")
+
+
+def test_a_server_that_does_not_answer_is_no_absence_and_its_password_stays_out(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config = parse_config({**RAW, "tracking": {"uri": "http://me:hush@127.0.0.1:9"}})
+    try:
+        with pytest.raises(TrackingError, match="MLflow must be reachable") as caught:
+            connect(config, str(tmp_path))
+    finally:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+    assert "hush" not in str(caught.value)

@@ -245,7 +245,7 @@ class StatisticOptions(Options):
 
     name: Name
     """Second part of the derived name: item_NAME_KIND_WINDOW."""
-    kind: Literal["count", "sum", "mean", "rate", "days_since"]
+    kind: Literal["count", "sum", "mean", "rate", "days_since", "decayed", "distinct"]
     actions: tuple[str, ...] | None = None
     """Events that count; absent: all. For `rate`, the numerator."""
     of_actions: tuple[str, ...] | None = None
@@ -254,6 +254,19 @@ class StatisticOptions(Options):
     """Only events of at least this weight (a liked rating). For `rate`, the numerator only."""
     prior_strength: float = Field(10.0, ge=0)
     """For `rate` and `mean`: pseudo-events at the training period's overall value. (n + s·prior) / (d + s)."""
+    half_life: Window | None = None
+    """For `decayed`: an event counts 1 when it happens and half as much after each of these. It takes no window."""
+    distinct_of: Literal["user_id", "item_id"] = "item_id"
+    """For `distinct`: what is counted once however often it occurs."""
+
+    @model_validator(mode="after")
+    def _decay(self) -> "StatisticOptions":
+        if (self.half_life is not None) != (self.kind == "decayed") or self.half_life == LIFETIME:
+            raise ValueError(
+                f"half_life must be a duration such as 7d where kind is decayed, and absent elsewhere; got "
+                f"{self.half_life!r} with kind: {self.kind}"
+            )
+        return self
 
 
 class PreferenceOptions(Options):

@@ -1,21 +1,28 @@
 """Which features a configuration asks for: names and order, derived once and used by every stage."""
 
-from pipelines.config import Config, PreferenceOptions
+from pipelines.config import Config, PreferenceOptions, StatisticOptions
 from pipelines.errors import ConfigError
 from schemas.examples import FeatureSet, SideFeatures
 from schemas.preferences import LIFETIME, statistic_name
 
 
-def statistic_names(entity: str, options: PreferenceOptions) -> tuple[str, ...]:
-    """Derived names of an entity's statistics; `item.genres` becomes `item_genres`.
+def windows_of(statistic: StatisticOptions, options: PreferenceOptions) -> tuple[str, ...]:
+    """The windows that a statistic is computed for, the last part of its names.
 
-    `days_since` has no window of its own: it looks back over the lifetime.
+    `days_since` has none of its own and looks back over the lifetime; `decayed` has its half-life in the place of one.
     """
+    if statistic.half_life is not None:
+        return (statistic.half_life,)
+    return (LIFETIME,) if statistic.kind == "days_since" else options.windows
+
+
+def statistic_names(entity: str, options: PreferenceOptions) -> tuple[str, ...]:
+    """Derived names of an entity's statistics; `item.genres` becomes `item_genres`."""
     prefix = entity.replace(".", "_")
     return tuple(
         statistic_name(prefix, statistic.name, statistic.kind, window)
         for statistic in options.statistics
-        for window in ((LIFETIME,) if statistic.kind == "days_since" else options.windows)
+        for window in windows_of(statistic, options)
     )
 
 

@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from pipelines.config import PreferenceOptions, StatisticOptions, parse_duration
 from pipelines.errors import ConfigError, InputError
-from pipelines.features import statistic_names
+from pipelines.features import statistic_names, windows_of
+from pipelines.preferences.windows import DECAY_SCALE
 from schemas.preferences import LIFETIME, US_PER_DAY
 
 WEIGHT_SCALE = 2**20
@@ -39,6 +40,11 @@ class Choice(NamedTuple):
         return allowed if self.min_weight is None else allowed & (F.col("weight") >= self.min_weight)
 
 
+def window_us(window: str) -> int | None:
+    """Length of a window in microseconds, None for the lifetime."""
+    return None if window == LIFETIME else min(parse_duration(window), _MAX_WINDOW_US)
+
+
 class Sum(NamedTuple):
     """Events of a choice, counted or their weights summed, over a window."""
 
@@ -49,28 +55,53 @@ class Sum(NamedTuple):
     @property
     def window_us(self) -> int | None:
         """Length of the window in microseconds, None for the lifetime."""
-        return None if self.window == LIFETIME else min(parse_duration(self.window), _MAX_WINDOW_US)
+        return window_us(self.window)
+
+
+class Distinct(NamedTuple):
+    """Different ids among the events of a choice, over a window."""
+
+    choice: Choice
+    of: Literal["user_id", "item_id"]
+    window: str
+
+
+class Decay(NamedTuple):
+    """Events of a choice, each counting half as much after every half-life."""
+
+    choice: Choice
+    half_life: str
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """What has to be swept: a column `sum_i` for each of `sums` and `last_i` for each of `lasts`, int64.
+    """What has to be swept: a column `sum_i`, `distinct_i`, `decay_i` or `last_i` for each of them, int64.
 
-    Every column is null for a key without any event in sight; a `last_i` also without one of its choice.
+    Every column is null for a key without any event in sight; a `last_i` also without one of its choice. All but the
+    last can be pooled by adding them up; decays are whole multiples of 1 / DECAY_SCALE for that.
     """
 
     sums: tuple[Sum, ...]
+    distincts: tuple[Distinct, ...]
+    decays: tuple[Decay, ...]
     lasts: tuple[Choice, ...]
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """Distinct choices, in order."""
-        return tuple(dict.fromkeys((*(total.choice for total in self.sums), *self.lasts)))
+        chosen = [
+            *(total.choice for total in self.sums),
+            *(distinct.choice for distinct in self.distincts),
+            *(decay.choice for decay in self.decays),
+            *self.lasts,
+        ]
+        return tuple(dict.fromkeys(chosen))
 
     @property
     def sum_names(self) -> list[str]:
-        """Columns of `sums`, in order."""
-        return [f"sum_{i}" for i in range(len(self.sums))]
+        """Columns that are pooled by addition: of `sums`, `distincts` and `decays`, in order."""
+        named = {"sum": self.sums, "distinct": self.distincts, "decay": self.decays}
+        return [f"{name}_{i}" for name, tallied in named.items() for i in range(len(tallied))]
 
     @property
     def last_names(self) -> list[str]:
@@ -87,6 +118,14 @@ class Tallies:
         column = F.col(f"sum_{self.sums.index(Sum(choice, of, window))}").cast("double")
         return column / float(WEIGHT_SCALE) if of == "weights" else column
 
+    def distinct_of(self, distinct: Distinct) -> Column:
+        """The column of a number of different ids, as float64."""
+        return F.col(f"distinct_{self.distincts.index(distinct)}").cast("double")
+
+    def decay_of(self, decay: Decay) -> Column:
+        """The column of a decayed count, as float64."""
+        return F.col(f"decay_{self.decays.index(decay)}").cast("double") / F.lit(DECAY_SCALE)
+
     def last_of(self, choice: Choice) -> Column:
         """The column of a choice's largest event_time."""
         return F.col(f"last_{self.lasts.index(choice)}")
@@ -95,20 +134,31 @@ class Tallies:
 def tallies(options: PreferenceOptions) -> Tallies:
     """The distinct tallies of all statistics. Raises ConfigError where they choose events in too many ways."""
     sums: list[Sum] = []
+    distincts: list[Distinct] = []
+    decays: list[Decay] = []
     lasts: list[Choice] = []
     for statistic in options.statistics:
         chosen, base = numerator(statistic), denominator(statistic)
         if statistic.kind == "days_since":
             lasts.append(chosen)
             continue
-        for window in options.windows:
+        for window in windows_of(statistic, options):
+            if statistic.kind == "distinct":
+                distincts.append(Distinct(chosen, statistic.distinct_of, window))
+            if statistic.kind == "decayed":
+                decays.append(Decay(chosen, window))
             if statistic.kind in ("sum", "mean"):
                 sums.append(Sum(chosen, "weights", window))
             if statistic.kind in ("count", "mean", "rate"):
                 sums.append(Sum(chosen, "events", window))
             if statistic.kind == "rate":
                 sums.append(Sum(base, "events", window))
-    found = Tallies(tuple(dict.fromkeys(sums)), tuple(dict.fromkeys(lasts)))
+    found = Tallies(
+        tuple(dict.fromkeys(sums)),
+        tuple(dict.fromkeys(distincts)),
+        tuple(dict.fromkeys(decays)),
+        tuple(dict.fromkeys(lasts)),
+    )
     if len(found.choices) > _MAX_CHOICES:
         raise ConfigError(
             f"statistics may choose events in at most {_MAX_CHOICES} ways, got {len(found.choices)}; "
@@ -164,7 +214,7 @@ def statistic_columns(
     columns = []
     for statistic in options.statistics:
         chosen, strength = numerator(statistic), statistic.prior_strength
-        for window in (LIFETIME,) if statistic.kind == "days_since" else options.windows:
+        for window in windows_of(statistic, options):
             match statistic.kind:
                 case "count":
                     value = found.sum_of(chosen, "events", window)
@@ -177,6 +227,10 @@ def statistic_columns(
                     total = found.sum_of(chosen, "events", window)
                     n = found.sum_of(denominator(statistic), "events", window)
                     value = smoothed(total, n, strength, priors[f"{statistic.name}_rate"])
+                case "distinct":
+                    value = found.distinct_of(Distinct(chosen, statistic.distinct_of, window))
+                case "decayed":
+                    value = found.decay_of(Decay(chosen, window))
                 case "days_since":
                     value = (F.col("as_of") - found.last_of(chosen)) / float(US_PER_DAY)
             columns.append(value)

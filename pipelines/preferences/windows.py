@@ -17,6 +17,12 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+BLOCK_HALF_LIVES, BLOCKS = 8, 5
+"""How decayed sums are kept: in blocks of so many half-lives, and so many of them, the one of the moment included."""
+DECAY_SCALE = float(2**30)
+DECAY_HALF_LIVES = BLOCK_HALF_LIVES * BLOCKS + 32
+"""An event older than so many half-lives adds nothing to a decayed sum, not even by its last bit."""
 NONE = -1
 """In place of an event's index: there is none."""
 
@@ -54,7 +60,8 @@ class View:
         self._by_entry = np.lexsort((entry, events.key))
         self._delay = entry - events.event_time
         bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(events.key, minlength=keys))])
-        self._first, self._last = bounds[queries.key[rows]], bounds[queries.key[rows] + 1]
+        self._of, self._keys = queries.key[rows], keys
+        self._first, self._last = bounds[self._of], bounds[self._of + 1]
         # Places are counted over all keys: those of earlier keys cancel out in every difference.
         self._entered: Ints = _count_below(entry[self._by_entry], self._first, self._last, self._as_of + 1)
 
@@ -73,6 +80,67 @@ class View:
         time = self._events.event_time[self._by_time]
         left = _count_below(time, self._first, self._last, self._as_of - window)
         return _running_sum(kept[self._by_entry])[self._entered] - _running_sum(kept[self._by_time])[left]
+
+    def distinct(self, values: Ints, window: int | None, chosen: Bools | None = None) -> Ints:
+        """How many different `values` (n,), codes from 0, the seen events in the window have. Shape (rows,).
+
+        An event holds its value from its entry until it leaves; stretches of one key and value that overlap are one.
+        So a moment has as many values as stretches have begun less those that have ended. `chosen` (n,) restricts.
+        """
+        held = np.ones(len(values), bool) if window is None else self._delay <= window
+        if chosen is not None:
+            held &= chosen
+        of = np.flatnonzero(held)
+        entry = self._events.event_time[of] + self._delay[of]
+        order = np.lexsort((entry, values[of], self._events.key[of]))
+        of, entry = of[order], entry[order]
+        key, time = self._events.key[of], self._events.event_time[of]
+        is_first = np.ones(len(of), bool)
+        is_first[1:] = (key[1:] != key[:-1]) | (values[of[1:]] != values[of[:-1]])
+        if window is None:
+            return self._count_until(key[is_first], entry[is_first])
+        # Events leave in the order of their time: the latest so far decides when a stretch ends. Ranks keep the
+        # running maximum of one key and value apart from the next.
+        times, rank = np.unique(time, return_inverse=True)
+        group = np.cumsum(is_first) * (len(times) + 1)
+        leaves = times[np.maximum.accumulate(group + rank) - group] + window + 1
+        begins_anew = is_first.copy()
+        begins_anew[1:] |= entry[1:] > leaves[:-1]
+        ends_here = np.append(begins_anew[1:], True)[: len(of)]
+        begun = self._count_until(key[begins_anew], entry[begins_anew])
+        return begun - self._count_until(key[ends_here], leaves[ends_here])
+
+    def decayed(self, values: Ints, half_life: int) -> Floats:
+        """Sum of `values` (n,) over the seen events, each halved every `half_life` since it happened: float64 (rows,).
+
+        Exact in whatever order: events are summed in blocks of 8 half-lives by their entry, as multiples of 2^-30 of
+        the weight of the block's beginning. Blocks that lie 32 half-lives back count for nothing.
+        """
+        span = BLOCK_HALF_LIVES * half_life
+        entry = self._events.event_time + self._delay
+        block = entry // span
+        age = (self._events.event_time - block * span) / half_life
+        scaled = values * np.rint(np.exp2(age) * DECAY_SCALE).astype(np.int64)
+        total = _running_sum(scaled[self._by_entry])
+        ordered = entry[self._by_entry]
+        found = np.zeros(len(self.rows))
+        until = self._entered
+        for back in range(BLOCKS):
+            begin = (self._as_of // span - back) * span
+            since = _count_below(ordered, self._first, self._last, begin)
+            since = np.minimum(since, until)
+            found += np.exp2((begin - self._as_of) / half_life) * ((total[until] - total[since]) / DECAY_SCALE)
+            until = since
+        return found
+
+    def _count_until(self, key: Ints, times: Ints) -> Ints:
+        """How many of `times`, each of a `key`, are at or before each moment, by its key. Shape (rows,)."""
+        order = np.lexsort((times, key))
+        bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(key, minlength=self._keys))])
+        first, last = bounds[self._of], bounds[self._of + 1]
+        if not len(times):
+            return np.zeros(len(self.rows), np.int64)
+        return _count_below(times[order], first, last, self._as_of + 1) - first
 
     def latest(self, length: int, chosen: Bools | None = None) -> Ints:
         """Indices of the latest `length` seen events, latest first, NONE where there are fewer. Shape (rows, length).
@@ -118,6 +186,18 @@ def views(events: Events, queries: Queries, keys: int) -> Iterator[View]:
     shifts = queries.known_by - queries.as_of
     for shift in np.unique(shifts):
         yield View(events, queries, keys, np.flatnonzero(shifts == shift), int(shift))
+
+
+def newest(events: Events, times: Ints, length: int, chosen: Bools) -> Bools:
+    """Marks each key's `length` events of the largest `times` (n,), by tie where equal, among those `chosen` (n,)."""
+    ties = () if events.tie is None else (events.tie,)
+    order = np.lexsort((*ties, times, events.key))
+    order = order[chosen[order]]
+    keys = events.key[order]
+    ends = np.searchsorted(keys, keys, side="right")
+    marks = np.zeros(len(events.key), bool)
+    marks[order[ends - np.arange(len(order)) <= length]] = True
+    return marks
 
 
 def _running_sum(values: Ints) -> Ints:

@@ -11,10 +11,13 @@ import numpy as np
 
 from pipelines.config import Config, LabelOptions, StatisticOptions, parse_duration
 from pipelines.examples.audit.log import NO_ROWS, Clock, Log, Past, Row, Rows, as_list
+from pipelines.features import windows_of
 from schemas.fitted import Fitted
 from schemas.preferences import LIFETIME, US_PER_DAY, statistic_name
 
 WEIGHT_UNITS = 2.0**20
+FIRST = -(2**62)
+"""Before any event."""
 
 
 class Oracle:
@@ -87,14 +90,23 @@ class Oracle:
 
     def _statistics(self, entity: str, log: Log, groups: list[Rows], clock: Clock) -> dict[str, float | None]:
         """All statistics of an entity; several groups are pooled: an event counts once in each that it belongs to."""
-        past = np.concatenate([NO_ROWS, *(log.known(rows, clock) for rows in groups)])
+        known = [log.known(rows, clock) for rows in groups]
+        past = np.concatenate([NO_ROWS, *known])
         values: dict[str, float | None] = {}
         for statistic in self.options.statistics:
-            for window in (LIFETIME,) if statistic.kind == "days_since" else self.options.windows:
-                start = None if window == LIFETIME else clock.as_of - parse_duration(window)
-                inside = past if start is None else log.since(past, start)
+            for window in windows_of(statistic, self.options):
+                forever = window == LIFETIME or statistic.kind == "decayed"
+                start = FIRST if forever else clock.as_of - parse_duration(window)
                 name = statistic_name(entity.replace(".", "_"), statistic.name, statistic.kind, window)
-                values[name] = self._value(statistic, log, inside, clock) if len(past) else None
+                if not len(past):
+                    values[name] = None
+                elif statistic.kind == "distinct":
+                    ids = log.user if statistic.distinct_of == "user_id" else log.item
+                    inside = [log.since(rows, start) for rows in known]
+                    hits = [log.acted(rows, statistic.actions, statistic.min_weight).tolist() for rows in inside]
+                    values[name] = float(sum(len({ids[row] for row in rows}) for rows in hits))
+                else:
+                    values[name] = self._value(statistic, log, log.since(past, start), clock)
         return values
 
     def _value(self, statistic: StatisticOptions, log: Log, inside: Rows, clock: Clock) -> float | None:
@@ -102,6 +114,9 @@ class Oracle:
         hits = log.acted(inside, statistic.actions, statistic.min_weight)
         if statistic.kind == "count":
             return float(len(hits))
+        if statistic.kind == "decayed":
+            half_life = parse_duration(str(statistic.half_life))
+            return math.fsum(0.5 ** ((clock.as_of - int(time)) / half_life) for time in log.time[hits])
         if statistic.kind == "sum":
             return _total(log, hits)
         if statistic.kind == "days_since":

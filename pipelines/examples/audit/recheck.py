@@ -11,6 +11,8 @@ from pipelines.examples.audit.report import Check, merged, mismatch
 
 TOLERANCE = 1e-9
 """Relative, and absolute below 1: equal formulas may be evaluated in another order."""
+DECAY_TOLERANCE = 1e-6
+"""The same for decayed counts, which are kept as multiples of 2^-30 and end after 32 half-lives."""
 Values = dict[str, Any]
 
 
@@ -50,8 +52,8 @@ def recheck_candidates(rows: Sequence[Row], oracle: Oracle, outcomes: Outcomes) 
     )
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Equal; floats within TOLERANCE, NaN like NaN, lists value by value.
+def same(found: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
+    """Equal; floats within the tolerance, NaN like NaN, lists value by value.
 
     >>> same(0.1 + 0.2, 0.3), same(None, 0.0), same(["a"], ["a", "b"])
     (True, False, False)
@@ -60,7 +62,7 @@ def same(found: Any, expected: Any) -> bool:
         return len(found) == len(expected) and all(map(same, found, expected))
     if isinstance(found, float) and isinstance(expected, float):
         both_nan = math.isnan(found) and math.isnan(expected)
-        return both_nan or math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        return both_nan or math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
     return bool(found == expected)
 
 
@@ -70,7 +72,11 @@ def _compare(
     failures: dict[str, list[str]] = {}
     for row in rows:
         for group, values in expected(row).items():
-            broken = [mismatch(label(row), c, row[c], value) for c, value in values.items() if not same(row[c], value)]
+            broken = [
+                mismatch(label(row), name, row[name], value)
+                for name, value in values.items()
+                if not same(row[name], value, DECAY_TOLERANCE if "_decayed_" in name else TOLERANCE)
+            ]
             failures.setdefault(group, []).extend(broken[:1])
     return [
         merged(f"{name}: {group}", len(rows), broken, "equal to the plain recomputation")

@@ -24,6 +24,9 @@ STATISTICS = (
     {"name": "like", "kind": "rate", "actions": ("rate",), "min_weight": 3.5, "of_actions": ("view", "rate")},
     {"name": "bare", "kind": "rate", "actions": ("rate",), "of_actions": ("view",), "prior_strength": 0},
     {"name": "view", "kind": "days_since", "actions": ("view",)},
+    {"name": "item", "kind": "distinct"},
+    {"name": "rater", "kind": "distinct", "actions": ("rate",), "distinct_of": "user_id"},
+    {"name": "view", "kind": "decayed", "actions": ("view",), "half_life": "30h"},
 )
 PRIORS = {"stars_mean": 3.125, "bare_mean": 9.0, "like_rate": 0.3, "bare_rate": 9.0}
 
@@ -72,6 +75,10 @@ def by_definition(log, keys, as_of: int, known_by: int, options: PreferenceOptio
             times = [event[2] for event in seen if counts(event)]
             row.append((as_of - max(times)) / US_PER_DAY if times else None)
             continue
+        if statistic.kind == "decayed":
+            ages = [(as_of - event[2]) / parse_duration(statistic.half_life) for event in seen if counts(event)]
+            row.append(pytest.approx(sum(0.5**age for age in ages), abs=1e-6) if seen else None)
+            continue
         for window in options.windows:
             inside = [e for e in seen if window == LIFETIME or as_of - parse_duration(window) <= e[2]]
             chosen = [event for event in inside if counts(event)]
@@ -83,6 +90,12 @@ def by_definition(log, keys, as_of: int, known_by: int, options: PreferenceOptio
                 n = len(chosen)
             if not seen:
                 row.append(None)
+            elif statistic.kind == "distinct":
+                of = 0 if statistic.distinct_of == "user_id" else 1
+                groups = {event[0]: set() for event in chosen}
+                for event in chosen:
+                    groups[event[0]].add(event[of])
+                row.append(float(sum(map(len, groups.values()))))
             elif statistic.kind in ("count", "sum"):
                 row.append(float(n if statistic.kind == "count" else total))
             else:

@@ -1,6 +1,7 @@
 """The sweep against a plain reading of the definition: late, tied and duplicated events, several keys and shifts."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,41 @@ def test_the_last_available_is_that_of_the_definition(events, queries) -> None:
     found = gathered(events, queries, View.last_available)
     times = [None if i == NONE else available[i] for i in found]
     assert times == [max((available[i] for i in in_sight(events, query)), default=None) for query in queries]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(EVENT, max_size=40), st.lists(QUERY, max_size=20), st.sampled_from([None, 1, 3, 10]), st.booleans())
+def test_distinct_values_are_those_of_the_definition(events, queries, window, restricted) -> None:
+    values = np.array([value + 5 for *_, value, _ in events], np.int64)
+    chosen = np.array([choice for *_, choice in events], bool) if restricted else None
+    swept = gathered(events, queries, lambda view: view.distinct(values, window, chosen))
+    expected = [
+        len({values[i] for i in in_sight(events, query, window) if chosen is None or chosen[i]}) for query in queries
+    ]
+    assert swept == expected
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(EVENT, max_size=40), st.lists(QUERY, max_size=20), st.sampled_from([1, 2, 7]))
+def test_decayed_sums_are_those_of_the_definition(events, queries, half_life) -> None:
+    values = np.array([choice for *_, choice in events], np.int64)
+    swept = gathered(events, queries, lambda view: view.decayed(values, half_life))
+    for found, query in zip(swept, queries, strict=True):
+        ages = [(query[1] - events[i][1]) / half_life for i in in_sight(events, query) if values[i]]
+        assert found == pytest.approx(sum(2.0**-age for age in ages), abs=1e-7)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(EVENT, min_size=2, max_size=40), st.lists(QUERY, min_size=1, max_size=20), st.randoms())
+def test_decayed_sums_are_the_same_to_the_bit_in_any_order_and_beside_other_keys(events, queries, random) -> None:
+    def swept(log):
+        values = np.ones(len(log), np.int64)
+        return gathered(log, queries, lambda view: view.decayed(values, 3))
+
+    shuffled = random.sample(events, len(events))
+    alone = [event for event in shuffled if event[0] == queries[0][0]]
+    assert swept(shuffled) == swept(events)
+    assert swept(alone)[0] == swept(events)[0]
 
 
 def test_sums_of_one_key_are_right_though_the_sums_over_all_keys_wrap_around() -> None:

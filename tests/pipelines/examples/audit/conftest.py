@@ -57,6 +57,8 @@ def tiny_config(**changes: Any) -> Config:
                 {"name": "size", "kind": "mean", "min_weight": 1.5, "prior_strength": 2},
                 {"name": "size", "kind": "sum"},
                 {"name": "click", "kind": "days_since", "actions": ["click"]},
+                {"name": "item", "kind": "distinct"},
+                {"name": "click", "kind": "decayed", "actions": ["click"], "half_life": "1d"},
             ],
             "recent": ["category", "tags", "item_id"],
             "recent_length": 4,

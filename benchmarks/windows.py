@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -71,15 +72,10 @@ def picked(draw: np.random.Generator, weights: np.ndarray, size: int) -> np.ndar
 def thaw(spark: SparkSession, log: Path, out: Path) -> None:
     """Two sweeps, the log's own events being the rows that ask."""
     options = PreferenceOptions.model_validate({"accuracy": "exact", "windows": list(WINDOWS)})
-    rows = spark.read.parquet(str(log)).select(
-        *KEYS.values(),
-        "event_time",
-        "available_time",
-        F.col("event_time").alias("as_of"),
-        F.col("event_time").alias("known_by"),
-    )
+    rows = spark.read.parquet(str(log)).select(*KEYS.values(), "event_time", "available_time")
+    attach = partial(attach_statistics, options=options, priors={}, clock=("event_time", "event_time"))
     for entity, key in KEYS.items():
-        rows = attach_statistics(rows, None, key=key, entity=entity, options=options, priors={})
+        rows = attach(rows, None, key=key, entity=entity)
     rows.select(*KEYS.values(), "event_time", *COLUMNS).write.parquet(str(out))
 
 

@@ -18,6 +18,7 @@ from pipelines.preferences.bags import alphabetical, bags, largest
 from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.sweep import EVENT, Block, sweep
 from pipelines.preferences.tallies import (
+    EVERY,
     Choice,
     Tallies,
     choice_bits,
@@ -50,8 +51,9 @@ def attach_statistics(
     entity: str,
     options: PreferenceOptions,
     priors: Mapping[str, float],
+    clock: tuple[str, str] = CLOCK,
 ) -> DataFrame:
-    """Adds float64 columns `statistic_names(entity, options)` as of each row's (as_of, known_by).
+    """Adds float64 columns `statistic_names(entity, options)` as of each row's `clock`: as_of and known_by.
 
     `events` has the columns of INTERACTIONS and a string column `key`; None: the queries are the events, half the work
     where each event's own statistics are asked for. In `queries`, `key` is a string, or a list of
@@ -66,16 +68,16 @@ def attach_statistics(
     if isinstance(queries.schema[key].dataType, T.ArrayType):
         if events is None:
             raise ValueError(f"events must be given where keys are lists, as `{key}` is")
-        lists = queries.select(key, *CLOCK).where(F.size(key) > 0).distinct()
+        lists = queries.select(key, *clock).where(F.size(key) > 0).distinct()
         singles = lists.withColumn("pooled_key", F.explode(F.array_distinct(key)))
-        swept = _sweep_tallies(singles, events.withColumn("pooled_key", F.col(key)), "pooled_key", found)
-        tallied = swept.groupBy(key, *CLOCK).agg(
+        swept = _sweep_tallies(singles, events.withColumn("pooled_key", F.col(key)), "pooled_key", found, clock)
+        tallied = swept.groupBy(key, *clock).agg(
             *(F.sum(name).alias(name) for name in found.sum_names),
             *(F.max(name).alias(name) for name in (*found.last_names, *_SEEN.values())),
         )
-        swept = queries.join(tallied, [key, *CLOCK], how="left")
+        swept = queries.join(tallied, [key, *clock], how="left")
     else:
-        swept = _sweep_tallies(queries, events, key, found)
+        swept = _sweep_tallies(queries, events, key, found, clock)
     statistics = statistic_columns(found, entity, options, priors)
     return _with_provenance(swept.select(*queries.columns, *_SEEN.values(), *statistics), queries.columns)
 
@@ -111,9 +113,12 @@ def category_events(interactions: DataFrame, items: DataFrame, column: str) -> D
     return events.where(F.col(key).isNotNull())
 
 
-def _sweep_tallies(rows: DataFrame, events: DataFrame | None, key: str, found: Tallies) -> DataFrame:
+def _sweep_tallies(
+    rows: DataFrame, events: DataFrame | None, key: str, found: Tallies, clock: tuple[str, str]
+) -> DataFrame:
     """`rows` with the columns of `found` and the largest times in sight."""
-    needed = {"choices": choice_bits(found.choices)} | ({"weight": fixed_weight()} if found.weighed else {})
+    needed = {} if found.choices == (EVERY,) else {"choices": choice_bits(found.choices)}
+    needed |= {"weight": fixed_weight()} if found.weighed else {}
     needed |= {f"of_{distinct.of}": F.col(distinct.of) for distinct in found.distincts}
     if events is None:
         rows = rows.withColumns({EVENT + name: column for name, column in needed.items()})
@@ -122,7 +127,7 @@ def _sweep_tallies(rows: DataFrame, events: DataFrame | None, key: str, found: T
         events = events.select(key, *times, *(column.alias(name) for name, column in needed.items()))
     names = (*found.sum_names, *found.last_names, *_SEEN.values())
     added = T.StructType([T.StructField(name, T.LongType()) for name in names])
-    return sweep(rows, events, key=key, added=added, sweeper=_Totals(found))
+    return sweep(rows, events, key=key, added=added, sweeper=_Totals(found), clock=clock)
 
 
 class _Totals:
@@ -187,6 +192,8 @@ class _Totals:
         return kept, before
 
     def _chosen(self, block: Block) -> dict[Choice, Ints]:
+        if self._found.choices == (EVERY,):
+            return {EVERY: np.ones(len(block.events.key), np.int64)}
         bits = block.columns.field("choices").to_numpy()
         return {choice: (bits >> i) & 1 for i, choice in enumerate(self._found.choices)}
 

@@ -61,16 +61,25 @@ class Sweeper(Protocol):
         """
 
 
-def sweep(rows: DataFrame, events: DataFrame | None, *, key: str, added: T.StructType, sweeper: Sweeper) -> DataFrame:
+def sweep(
+    rows: DataFrame,
+    events: DataFrame | None,
+    *,
+    key: str,
+    added: T.StructType,
+    sweeper: Sweeper,
+    clock: tuple[str, str] = CLOCK,
+) -> DataFrame:
     """`rows` and the columns `added`, made of the events of the same `key` that each row's clock sees.
 
-    `rows` has `key`, as_of and known_by, known_by >= as_of; events have `key`, event_time, available_time and what
-    the sweeper needs. Without `events` each row is an event as well, with as_of <= event_time, and what the sweeper
-    needs is in columns that begin with EVENT and are not given back. A row whose key is null sees nothing.
+    `rows` has `key` and the columns of its `clock`, as_of and known_by >= as_of; events have `key`, event_time,
+    available_time and what the sweeper needs. Without `events` each row is an event as well, with as_of <= event_time,
+    and what the sweeper needs is in columns that begin with EVENT and are not given back. A row whose key is null sees
+    nothing.
     """
     # Nulls would all have one hash.
-    group = F.when(F.col(key).isNull(), F.hash("as_of")).otherwise(F.hash(key))
-    asked = rows.withColumn("_order", _order(group, F.col("as_of")))
+    group = F.when(F.col(key).isNull(), F.hash(clock[0])).otherwise(F.hash(key))
+    asked = rows.withColumn("_order", _order(group, F.col(clock[0])))
     if events is None:
         both, own = asked, Own(key, "event_time", "available_time")
     else:
@@ -91,7 +100,7 @@ def sweep(rows: DataFrame, events: DataFrame | None, *, key: str, added: T.Struc
     names = [field.name for field in given]
 
     def sweep_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return sweep_sorted(batches, own, names, added.names, sweeper)
+        return sweep_sorted(batches, own, clock, names, added.names, sweeper)
 
     return placed.mapInArrow(sweep_partition, T.StructType([*given, *added.fields]))
 
@@ -106,6 +115,7 @@ def _order(group: Column, time: Column) -> Column:
 def sweep_sorted(
     batches: Iterable[pa.RecordBatch],
     own: Own,
+    clock: tuple[str, str],
     rows: Sequence[str],
     added: Sequence[str],
     sweeper: Sweeper,
@@ -130,13 +140,13 @@ def sweep_sorted(
             cut = int(np.searchsorted(order, order[-1]))
         if cut == 0:
             continue
-        piece = _Piece(table.slice(0, cut), own, carried, sweeper)
+        piece = _Piece(table.slice(0, cut), own, clock, carried, sweeper)
         yield from piece.swept(rows, added)
         until = (int(order[-1]) & 0xFFFFFFFF) * _TICK_US + TIME_MIN_US
         carried = piece.carried(until) if is_large else None
         held = table.slice(cut).to_batches()
     if held:
-        yield from _Piece(pa.Table.from_batches(held), own, carried, sweeper).swept(rows, added)
+        yield from _Piece(pa.Table.from_batches(held), own, clock, carried, sweeper).swept(rows, added)
 
 
 class _Carried(NamedTuple):
@@ -150,12 +160,14 @@ class _Carried(NamedTuple):
 class _Piece:
     """Rows of whole groups, or of one group a stretch of time, with what earlier stretches left."""
 
-    def __init__(self, table: pa.Table, own: Own, carried: _Carried | None, sweeper: Sweeper) -> None:
+    def __init__(
+        self, table: pa.Table, own: Own, clock: tuple[str, str], carried: _Carried | None, sweeper: Sweeper
+    ) -> None:
         self._sweeper = sweeper
         self._group = table.column("_order")[0].as_py() >> 32
         if carried is not None and carried.group != self._group:
             carried = None
-        self._asked, happened = _where_valid(table, "as_of"), _where_valid(table, own.key, own.event_time)
+        self._asked, happened = _where_valid(table, clock[0]), _where_valid(table, own.key, own.event_time)
         columns = [name for name in table.column_names if name.startswith(EVENT)]
         details = happened.select(columns).rename_columns([name.removeprefix(EVENT) for name in columns])
         details = details.to_struct_array().combine_chunks()
@@ -176,7 +188,7 @@ class _Piece:
             event_keys = np.concatenate([old.events.key, event_keys])
             times = [np.concatenate(pair) for pair in zip(old.events[1:3], times, strict=True)]
         self._block = Block(Events(event_keys, times[0], times[1]), details, before)
-        self._queries = Queries(codes[happened.num_rows :], *(self._asked.column(name).to_numpy() for name in CLOCK))
+        self._queries = Queries(codes[happened.num_rows :], *(self._asked.column(name).to_numpy() for name in clock))
         if (self._queries.known_by < self._queries.as_of).any():
             raise ValueError("known_by must not be before as_of: what is known of a moment cannot end before it")
 

@@ -40,6 +40,10 @@ class Choice(NamedTuple):
         return allowed if self.min_weight is None else allowed & (F.col("weight") >= self.min_weight)
 
 
+EVERY = Choice(None, None)
+"""All events."""
+
+
 def window_us(window: str) -> int | None:
     """Length of a window in microseconds, None for the lifetime."""
     return None if window == LIFETIME else min(parse_duration(window), _MAX_WINDOW_US)

@@ -54,16 +54,15 @@ class View:
         """Which queries these are: every method answers for them, in this order."""
         self._events = events
         self._as_of = queries.as_of[rows]
-        ties = () if events.tie is None else (events.tie,)
         entry = np.maximum(events.available_time - shift, events.event_time + 1)
-        self._by_time = np.lexsort((*ties, events.event_time, events.key))
-        self._by_entry = np.lexsort((entry, events.key))
         self._delay = entry - events.event_time
-        bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(events.key, minlength=keys))])
         self._of, self._keys = queries.key[rows], keys
-        self._first, self._last = bounds[self._of], bounds[self._of + 1]
+        self._time = _Order(events.key, events.event_time, keys, events.tie)
+        self._entry = _Order(events.key, entry, keys)
+        self._by_time, self._by_entry = self._time.events, self._entry.events
         # Places are counted over all keys: those of earlier keys cancel out in every difference.
-        self._entered: Ints = _count_below(entry[self._by_entry], self._first, self._last, self._as_of + 1)
+        self._first = self._entry.bounds[self._of]
+        self._entered: Ints = self._entry.below(self._of, self._as_of + 1)
 
     @property
     def any_seen(self) -> Bools:
@@ -77,8 +76,7 @@ class View:
             total = _running_sum(values[self._by_entry])
             return total[self._entered] - total[self._first]
         kept = np.where(self._delay <= window, values, 0)
-        time = self._events.event_time[self._by_time]
-        left = _count_below(time, self._first, self._last, self._as_of - window)
+        left = self._time.below(self._of, self._as_of - window)
         return _running_sum(kept[self._by_entry])[self._entered] - _running_sum(kept[self._by_time])[left]
 
     def distinct(self, values: Ints, window: int | None, chosen: Bools | None = None) -> Ints:
@@ -122,25 +120,19 @@ class View:
         age = (self._events.event_time - block * span) / half_life
         scaled = values * np.rint(np.exp2(age) * DECAY_SCALE).astype(np.int64)
         total = _running_sum(scaled[self._by_entry])
-        ordered = entry[self._by_entry]
         found = np.zeros(len(self.rows))
         until = self._entered
         for back in range(BLOCKS):
             begin = (self._as_of // span - back) * span
-            since = _count_below(ordered, self._first, self._last, begin)
-            since = np.minimum(since, until)
+            since = np.minimum(self._entry.below(self._of, begin), until)
             found += np.exp2((begin - self._as_of) / half_life) * ((total[until] - total[since]) / DECAY_SCALE)
             until = since
         return found
 
     def _count_until(self, key: Ints, times: Ints) -> Ints:
         """How many of `times`, each of a `key`, are at or before each moment, by its key. Shape (rows,)."""
-        order = np.lexsort((times, key))
-        bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(key, minlength=self._keys))])
-        first, last = bounds[self._of], bounds[self._of + 1]
-        if not len(times):
-            return np.zeros(len(self.rows), np.int64)
-        return _count_below(times[order], first, last, self._as_of + 1) - first
+        order = _Order(key, times, self._keys)
+        return order.below(self._of, self._as_of + 1) - order.bounds[self._of]
 
     def latest(self, length: int, chosen: Bools | None = None) -> Ints:
         """Indices of the latest `length` seen events, latest first, NONE where there are fewer. Shape (rows, length).
@@ -151,8 +143,8 @@ class View:
 
     def last_available(self) -> Ints:
         """Index of the seen event with the largest available_time, or NONE. Shape (rows,)."""
-        by_available = np.lexsort((self._events.available_time, self._events.key))
-        return self._largest(by_available, 1, None)[:, 0]
+        by_available = _Order(self._events.key, self._events.available_time, self._keys)
+        return self._largest(by_available.events, 1, None)[:, 0]
 
     def _largest(self, order: Ints, length: int, chosen: Bools | None) -> Ints:
         """The seen events that come last in `order`, which sorts by key first. Linear in events, whatever their delays.
@@ -179,6 +171,33 @@ class View:
             found[there, column] = order[at[there]]
             arriving = np.concatenate([[NONE], np.minimum(arriving[1:], largest[:-1])])
         return found
+
+
+class _Order:
+    """The events of each key in the order of some time, and where a moment falls among them."""
+
+    def __init__(self, key: Ints, times: Ints, keys: int, tie: Ints | None = None) -> None:
+        self.bounds: Ints = np.concatenate([[0], np.cumsum(np.bincount(key, minlength=keys))])
+        """Place of each key's first event, and at the end how many there are."""
+        self._low = int(times.min()) if len(times) else 0
+        self._span = int(times.max()) - self._low + 1 if len(times) else 1
+        # Key and time in one integer, where they fit: one sort and one search serve all keys.
+        self._is_joint = self._span * (keys + 1) < 2**62
+        sorted_by = key * self._span + (times - self._low) if self._is_joint else times
+        if self._is_joint:
+            self.events = np.argsort(sorted_by) if tie is None else np.lexsort((tie, sorted_by))
+        else:
+            self.events = np.lexsort((times, key) if tie is None else (tie, times, key))
+        """Indices of the events, in order."""
+        self._sorted = sorted_by[self.events]
+
+    def below(self, key: Ints, target: Ints) -> Ints:
+        """Place of the first event of each `key` that is not before `target`, or where they end. Shapes (rows,)."""
+        if self._is_joint:
+            within = np.clip(target - self._low, 0, self._span)
+            places: Ints = np.searchsorted(self._sorted, key * self._span + within)
+            return places
+        return _count_below(self._sorted, self.bounds[key], self.bounds[key + 1], target)
 
 
 def views(events: Events, queries: Queries, keys: int) -> Iterator[View]:

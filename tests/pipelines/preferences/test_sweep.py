@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import PreferenceOptions
+from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.join import _Recent, _Totals
 from pipelines.preferences.sweep import Own, sweep_sorted
 from pipelines.preferences.tallies import tallies
@@ -90,7 +91,7 @@ def sorted_rows(log, asked) -> pa.Table:
 def swept(table, sweeper, added, batch, at_a_time):
     batches = table.to_batches(max_chunksize=batch)
     found = pa.Table.from_batches(
-        sweep_sorted(batches, OWN, ["n"], added, sweeper, at_a_time),
+        sweep_sorted(batches, OWN, CLOCK, ["n"], added, sweeper, at_a_time),
         schema=pa.schema([("n", pa.int64()), *((name, kind) for name, kind in types(sweeper, added))]),
     )
     return sorted(found.to_pylist(), key=lambda row: row["n"])
@@ -129,7 +130,9 @@ def test_a_hot_key_carries_on_what_its_windows_hold_and_not_its_history() -> Non
 
     table = sorted_rows(log, [("a", second * S, 0) for second in range(1, 4000, 2)])
     names = [*found.sum_names, *found.last_names, "event", "available"]
-    rows = pa.Table.from_batches(sweep_sorted(table.to_batches(50), OWN, ["n"], names, Watched(found), 100)).to_pylist()
+    rows = pa.Table.from_batches(
+        sweep_sorted(table.to_batches(50), OWN, CLOCK, ["n"], names, Watched(found), 100)
+    ).to_pylist()
     lifetime = next(i for i, total in enumerate(found.sums) if total.window == "lifetime" and total.of == "events")
     assert [row[f"sum_{lifetime}"] for row in sorted(rows, key=lambda row: row["n"])] == list(range(1, 2001))
     assert max(held) < 200
@@ -139,4 +142,4 @@ def test_what_is_known_of_a_moment_does_not_end_before_it() -> None:
     found = tallies(OPTIONS)
     table = sorted_rows([], [("a", 5 * S, -S)])
     with pytest.raises(ValueError, match="known_by must not be before as_of"):
-        list(sweep_sorted(table.to_batches(), OWN, ["n"], [], _Totals(found)))
+        list(sweep_sorted(table.to_batches(), OWN, CLOCK, ["n"], [], _Totals(found)))

@@ -76,7 +76,9 @@ def test_a_second_run_does_nothing_again_and_keeps_every_digest(finished) -> Non
 
 def test_the_registered_model_scores_raw_values_and_takes_missing_ones_for_new(finished) -> None:
     out, _ = finished
+    # Both: MLflow keeps a registry that another test of this process has set.
     mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{out}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/small_demo@champion")
     names = [column.name for column in model.metadata.get_input_schema().inputs]
     known = Workspace.open(str(out)).current("preferences").read_table("serving_items").slice(0, 2).to_pandas()

@@ -1,10 +1,10 @@
 """Moving windows over a log, Parquet to Parquet: how fast beside Spark's own frames, DuckDB and Polars?
 
-5 million events of 50,000 users on 20,000 items, popularity falling as rank^-0.8 (the
-first item has 137,000), over 60 days. Of every event: how many events
-its user and its item had in the 7 and in the 30 days before it, [t - w, t). Every engine has two cores and reads and
-writes the same files; all are warm. Results are compared, row by row, before any time counts. Thaw also honours when
-each event became available, and writes the provenance of each row; the others do neither.
+5 million events of 50,000 users on 20,000 items, popularity falling as rank^-0.8 (the first item has 137,000), over 60
+days. Of every event: how many events its user and its item had in the 7 and in the 30 days before it, [t - w, t). Every
+engine has two cores and reads and writes the same files; all are warm. Results are compared, row by row, before any
+ratio is printed. Thaw also honours when each event became available, and computes the provenance of each row, which is
+not written here; the others do neither.
 
 EVENTS=500000 makes a smaller one. PEERS=duckdb,polars leaves out the others.
 """

@@ -78,7 +78,7 @@ def attach_statistics(
         swept = queries.join(tallied, [key, *clock], how="left")
     else:
         swept = _sweep_tallies(queries, events, key, found, clock)
-    statistics = statistic_columns(found, entity, options, priors)
+    statistics = statistic_columns(found, entity, options, priors, clock[0])
     return _with_provenance(swept.select(*queries.columns, *_SEEN.values(), *statistics), queries.columns)
 
 
@@ -135,7 +135,7 @@ class _Totals:
 
     def __init__(self, found: Tallies) -> None:
         self._found = found
-        self._lifetime = [i for i, total in enumerate(found.sums) if total.window_us is None]
+        self._lifetime = [i for i, total in enumerate(found.sums) if window_us(total.window) is None]
         self.sums = len(self._lifetime)
 
     def compute(self, block: Block, queries: Queries) -> list[pa.Array]:
@@ -153,7 +153,7 @@ class _Totals:
         for view in views(events, queries, len(block.before)):
             any_seen[view.rows] = view.any_seen
             for i, total in enumerate(found.sums):
-                sums[i, view.rows] = view.sums(self._values(i, block, chosen), total.window_us)
+                sums[i, view.rows] = view.sums(self._values(i, block, chosen), window_us(total.window))
             for i, (choice, of, window) in enumerate(found.distincts, distincts):
                 sums[i, view.rows] = view.distinct(ids[of], window_us(window), chosen[choice] == 1)
             for i, (choice, half_life) in enumerate(found.decays, decays):

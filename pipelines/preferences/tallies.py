@@ -56,11 +56,6 @@ class Sum(NamedTuple):
     of: Literal["events", "weights"]
     window: str
 
-    @property
-    def window_us(self) -> int | None:
-        """Length of the window in microseconds, None for the lifetime."""
-        return window_us(self.window)
-
 
 class Distinct(NamedTuple):
     """Different ids among the events of a choice, over a window."""
@@ -212,9 +207,9 @@ def smoothed(total: Column, n: Column, strength: float, prior: float) -> Column:
 
 
 def statistic_columns(
-    found: Tallies, entity: str, options: PreferenceOptions, priors: Mapping[str, float]
+    found: Tallies, entity: str, options: PreferenceOptions, priors: Mapping[str, float], as_of: str
 ) -> list[Column]:
-    """The statistics, named as `features.statistic_names` has them, float64, of columns of tallies and `as_of`."""
+    """The statistics, named as `features.statistic_names` has them, float64, of columns of tallies and `as_of`'s."""
     columns = []
     for statistic in options.statistics:
         chosen, strength = numerator(statistic), statistic.prior_strength
@@ -236,6 +231,6 @@ def statistic_columns(
                 case "decayed":
                     value = found.decay_of(Decay(chosen, window))
                 case "days_since":
-                    value = (F.col("as_of") - found.last_of(chosen)) / float(US_PER_DAY)
+                    value = (F.col(as_of) - found.last_of(chosen)) / float(US_PER_DAY)
             columns.append(value)
     return [column.alias(name) for column, name in zip(columns, statistic_names(entity, options), strict=True)]

@@ -135,6 +135,18 @@ def test_statistics_of_a_key_and_of_a_list_of_keys_are_those_of_the_definition(s
             assert [row[name] for name in names] == [*provenance, *statistics]
 
 
+def test_a_clock_may_have_other_names(spark) -> None:
+    chosen = options("exact")
+    events, asked = frames(spark, made_up_log(5), made_up_queries(5), chosen, 2)
+    attach = partial(attach_statistics, events=events, key="user_id", entity="user", options=chosen, priors=PRIORS)
+    renamed = asked.withColumnsRenamed({"as_of": "from", "known_by": "by"})
+    found = [
+        sorted(map(tuple, frame.select("n", *statistic_names("user", chosen)).collect()))
+        for frame in (attach(asked), attach(renamed, clock=("from", "by")))
+    ]
+    assert found[0] == found[1]
+
+
 def test_provenance_is_raised_over_several_entities(spark) -> None:
     chosen = options("exact")
     log = [("a", "p", 10, 50, "view", 1.0), ("b", "q", 20, 20, "view", 1.0)]

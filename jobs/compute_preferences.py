@@ -20,7 +20,7 @@ from pipelines.spark import spark_session, together, write_table
 from pipelines.storage import write_json
 from schemas.columns import Table
 from schemas.manifest import TableEntry
-from schemas.preferences import serving_table
+from schemas.preferences import entity_prefix, serving_table
 
 
 def run(context: Context) -> Draft:
@@ -39,7 +39,7 @@ def run(context: Context) -> Draft:
         return write_table(make(), context.staging, name, contract, files=files, by=key, order=key)
 
     work = {
-        entity.replace(".", "_"): (
+        entity_prefix(entity): (
             partial(entity_snapshot, entity, tables, config, fitted, moment),
             snapshot_contract(entity, options),
         )

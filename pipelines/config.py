@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipelines.errors import ConfigError
 from schemas.content import ContentKind
-from schemas.preferences import LIFETIME
+from schemas.preferences import CROSS, LIFETIME
 
 US_PER_UNIT = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
@@ -282,7 +282,8 @@ class PreferenceOptions(Options):
     windows: tuple[Window, ...] = ("1d", "7d", "30d", LIFETIME)
     statistics: tuple[StatisticOptions, ...] = (StatisticOptions(name="event", kind="count"),)
     entities: tuple[str, ...] = Field(("user", "item"), min_length=1)
-    """user, item, or item.COLUMN for a category or multi-category of the item (`item.genres`)."""
+    """user, item, or item.COLUMN for a category or multi-category of the item (`item.genres`). Crosses of the user with
+    one of the others, `user*item` or `user*item.genres`, are made for the examples, but no tower can read them."""
     recent: tuple[str, ...] = ()
     """Item content columns (category, categories) and `item_id` whose values, over the user's latest positives,
     make the user's bags `user_recent_COLUMN`."""
@@ -504,8 +505,9 @@ class Config(Options):
         kinds = self.content_kinds("item")
         bags = [name for name, kind in kinds.items() if kind in ("category", "categories")]
         for entity in self.preferences.entities:
-            if entity not in ("user", "item") and entity.removeprefix("item.") not in bags:
-                valid = ["user", "item", *(f"item.{name}" for name in bags)]
+            of_items = ["item", *(f"item.{name}" for name in bags)]
+            valid = ["user", *of_items, *(f"user{CROSS}{other}" for other in of_items)]
+            if entity not in valid:
                 raise ValueError(f"preferences.entities must be among {valid}, got {entity!r}")
         for recent in self.preferences.recent:
             if recent not in bags and recent != "item_id":

@@ -3,7 +3,7 @@
 from pipelines.config import Config, PreferenceOptions, StatisticOptions
 from pipelines.errors import ConfigError
 from schemas.examples import FeatureSet, SideFeatures
-from schemas.preferences import LIFETIME, statistic_name
+from schemas.preferences import CROSS, LIFETIME, statistic_name
 
 
 def windows_of(statistic: StatisticOptions, options: PreferenceOptions) -> tuple[str, ...]:
@@ -18,9 +18,8 @@ def windows_of(statistic: StatisticOptions, options: PreferenceOptions) -> tuple
 
 def statistic_names(entity: str, options: PreferenceOptions) -> tuple[str, ...]:
     """Derived names of an entity's statistics; `item.genres` becomes `item_genres`."""
-    prefix = entity.replace(".", "_")
     return tuple(
-        statistic_name(prefix, statistic.name, statistic.kind, window)
+        statistic_name(entity, statistic.name, statistic.kind, window)
         for statistic in options.statistics
         for window in windows_of(statistic, options)
     )
@@ -32,13 +31,14 @@ def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
 
 
 def feature_set(config: Config) -> FeatureSet:
-    """Both sides' features. Statistics of `item.COLUMN` entities belong to the item side.
+    """Both sides' features and those of crosses. Statistics of `item.COLUMN` entities belong to the item side.
 
     Raises ConfigError where two would have one name, and where evaluation.popularity is not among them.
     """
     options = config.preferences
     statistics = {entity: statistic_names(entity, options) for entity in options.entities}
-    of_items = {entity: names for entity, names in statistics.items() if entity != "user"}
+    crosses = {entity: names for entity, names in statistics.items() if CROSS in entity}
+    of_items = {entity: names for entity, names in statistics.items() if entity != "user" and entity not in crosses}
     known = [name for names in of_items.values() for name in names]
     if config.evaluation.popularity not in (None, *known):
         raise ConfigError(
@@ -55,6 +55,7 @@ def feature_set(config: Config) -> FeatureSet:
         item=SideFeatures(
             "item", {f"item_{name}": kind for name, kind in config.content_kinds("item").items()}, of_items
         ),
+        crosses=crosses,
     )
     # Spark takes names that differ by case for one.
     names = [column.name.lower() for column in found.columns]

@@ -47,11 +47,26 @@ class FeatureSet:
 
     user: SideFeatures
     item: SideFeatures
+    crosses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Entity (`user*item.genres`) -> float64 columns, null where there is no history."""
+
+    @property
+    def side_columns(self) -> tuple[Column, ...]:
+        """User columns, then item columns: what two towers can read, each its own."""
+        return (*self.user.columns, *self.item.columns)
+
+    @property
+    def cross_names(self) -> tuple[str, ...]:
+        """The statistics of all crosses, in order. They belong to a pair, so no tower has them."""
+        return tuple(name for names in self.crosses.values() for name in names)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """User columns, then item columns."""
-        return (*self.user.columns, *self.item.columns)
+        """The sides' columns, then those of the crosses."""
+        return (
+            *self.side_columns,
+            *(Column(name, "float64", True, doc="statistic of a cross") for name in self.cross_names),
+        )
 
 
 PROVENANCE = (

@@ -9,13 +9,26 @@ US_PER_DAY = 86_400_000_000
 LIFETIME = "lifetime"
 
 
+CROSS = "*"
+"""Between the two parts of a cross: `user*item.genres` is a user with a genre."""
+
+
+def entity_prefix(entity: str) -> str:
+    """How the names of an entity's columns and table begin.
+
+    >>> entity_prefix("user*item.genres")
+    'user_item_genres'
+    """
+    return entity.replace(".", "_").replace(CROSS, "_")
+
+
 def statistic_name(entity: str, statistic: str, kind: str, window: str) -> str:
     """The derived column name: entity, statistic, kind, window.
 
-    >>> statistic_name("item", "click", "rate", "30d")
-    'item_click_rate_30d'
+    >>> statistic_name("item.genres", "click", "rate", "30d")
+    'item_genres_click_rate_30d'
     """
-    return f"{entity}_{statistic}_{kind}_{window}"
+    return f"{entity_prefix(entity)}_{statistic}_{kind}_{window}"
 
 
 def snapshot_table(entity: str, statistics: Iterable[str], bags: Iterable[str] = ()) -> Table:
@@ -26,7 +39,7 @@ def snapshot_table(entity: str, statistics: Iterable[str], bags: Iterable[str] =
     return Table(
         f"{entity}_snapshots",
         (
-            Column("entity_id", "string", doc=f"the {entity}"),
+            Column("entity_id", "string", doc="a user, item or category; of a cross both, as a JSON array"),
             time_column("snapshot_time", "the boundary: only events before it are counted"),
             time_column("served_from", "boundary + publish_delay: an example from here on may see it"),
             *(Column(name, "float64", True) for name in statistics),

@@ -34,7 +34,7 @@ def fit_encoder(train: DataFrame, features: FeatureSet, options: ContentOptions)
     Raises ConfigError where a content column holds the raw id or names collide, InputError where a vector column has
     no vector, or vectors of several lengths.
     """
-    train = train.select("user_id", "item_id", *(column.name for column in features.columns))
+    train = train.select("user_id", "item_id", *(column.name for column in features.side_columns))
     contributions = train.mapInArrow(lambda batches: (survey(batch, features) for batch in batches), _SURVEY_TYPE)
     found = contributions.groupBy("what", "name", "value").agg(
         F.sum("count").alias("count"), F.min("low").alias("low"), F.max("high").alias("high")

@@ -14,7 +14,7 @@ from pipelines.examples.existence import exists_from
 from pipelines.examples.labels import labelled_events
 from pipelines.examples.negatives import with_negatives
 from pipelines.examples.sampling import keyed_share
-from pipelines.examples.sides import item_side, join_side, moments, user_side, with_version
+from pipelines.examples.sides import item_side, join_side, moments, pair_side, user_side, with_version
 from pipelines.examples.splits import is_mature, split_of
 from pipelines.examples.tables import Keep, Tables, lazily
 from pipelines.features import feature_set
@@ -48,10 +48,13 @@ def build(tables: Tables, config: Config, fitted: Fitted, keep: Keep = lazily) -
         lambda: keep(user_side(moments(rows, "user"), tables, config, fitted)),
         lambda: keep(item_side(asked, tables, config, fitted)),
     )
-    candidates = join_side(attach_past_positives(candidates, tables.interactions, config), items, "item")
     features = feature_set(config)
+    joined = join_side(join_side(rows, users, "user"), items, "item")
+    if features.crosses:
+        joined = join_side(joined, keep(pair_side(moments(rows, "pair"), tables, config, fitted)), "pair")
+    candidates = join_side(attach_past_positives(candidates, tables.interactions, config), items, "item")
     return Built(
-        examples=select_contract(join_side(join_side(rows, users, "user"), items, "item"), example_table(features)),
+        examples=select_contract(joined, example_table(features)),
         candidates=select_contract(candidates, candidate_table(features.item)),
         exists=exists,
         counts=events.groupBy("split", "label", "mature").agg(F.count("*").alias("n")),

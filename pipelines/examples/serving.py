@@ -12,7 +12,7 @@ from pipelines.examples.sides import item_side, recent_positives, user_side, wit
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
 from pipelines.preferences.clock import Moment
-from pipelines.preferences.join import category_events
+from pipelines.preferences.entities import key_column, keyed_events
 from pipelines.preferences.snapshot import snapshot
 from schemas.content import Side
 from schemas.fitted import Fitted
@@ -37,12 +37,10 @@ def serving_items(tables: Tables, config: Config, fitted: Fitted, moment: Moment
 
 def entity_snapshot(entity: str, tables: Tables, config: Config, fitted: Fitted, moment: Moment) -> DataFrame:
     """An entity's statistics at the moment (`snapshot_contract`); a user's bags with them."""
-    name, category = entity.replace(".", "_"), entity.removeprefix("item.")
-    events = tables.interactions if category == entity else category_events(tables.interactions, tables.items, category)
     return snapshot(
-        events,
+        keyed_events(tables.interactions, tables.items, entity),
         recent_positives(tables, config),
-        key=f"{entity}_id" if category == entity else name,
+        key=key_column(entity),
         entity=entity,
         moment=moment,
         options=config.preferences,

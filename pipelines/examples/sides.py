@@ -4,6 +4,8 @@ A moment is (SIDE_id, _SIDE_version, as_of, known_by). Examples, candidates and 
 found, so that a feature is made once however many rows carry it, and cannot differ between training and serving.
 """
 
+from typing import Literal
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -13,11 +15,14 @@ from pipelines.examples.labels import positive_condition
 from pipelines.examples.splits import in_training_period
 from pipelines.examples.tables import Tables
 from pipelines.preferences.clock import CLOCK
-from pipelines.preferences.join import attach_recent, attach_statistics, category_events
+from pipelines.preferences.entities import content_column, key_column, keyed_events, with_pair
+from pipelines.preferences.join import attach_recent, attach_statistics
 from schemas.content import Side
 from schemas.examples import PROVENANCE
 from schemas.fitted import Cuts, Fitted
+from schemas.preferences import CROSS
 
+Pair = Literal["pair"]
 NO_VERSION = -(2**63 - 1)
 """The version of what nothing has been said of yet: all its content is missing."""
 
@@ -29,8 +34,8 @@ def with_version(rows: DataFrame, versions: DataFrame, side: Side) -> DataFrame:
     return found.withColumn(name, F.coalesce(name, F.lit(NO_VERSION)))
 
 
-def moments(rows: DataFrame, side: Side) -> DataFrame:
-    """The distinct moments of `side` in `rows`."""
+def moments(rows: DataFrame, side: Side | Pair) -> DataFrame:
+    """The distinct moments of `side` in `rows`; those of pairs are of a user, an item and the item's version."""
     return rows.select(*_moment(side)).distinct()
 
 
@@ -39,9 +44,7 @@ def user_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) 
     options = config.preferences
     found = _with_cold_flag(asked, tables.interactions, "user", fitted.cuts)
     if "user" in options.entities:
-        found = attach_statistics(
-            found, tables.interactions, key="user_id", entity="user", options=options, priors=fitted.priors
-        )
+        found = _with_statistics(found, "user", tables, config, fitted)
     if options.recent:
         found = attach_recent(found, recent_positives(tables, config), options=options)
     return _with_content(found, tables.users, "user", list(config.content_kinds("user")))
@@ -50,17 +53,25 @@ def user_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) 
 def item_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
     """Distinct moments of items with `cold_item`, content, statistics of item and categories, and provenance."""
     options, content = config.preferences, list(config.content_kinds("item"))
-    counted = [entity.removeprefix("item.") for entity in options.entities if "." in entity]
+    entities = [entity for entity in options.entities if entity != "user" and CROSS not in entity]
+    counted = [column for column in map(content_column, entities) if column]
     found = _with_content(asked, tables.items, "item", counted)
     found = _with_cold_flag(found, tables.interactions, "item", fitted.cuts)
-    for entity in options.entities:
-        if entity == "user":
-            continue
-        column = entity.removeprefix("item").removeprefix(".")
-        events = category_events(tables.interactions, tables.items, column) if column else tables.interactions
-        key = f"item_{column}" if column else "item_id"
-        found = attach_statistics(found, events, key=key, entity=entity, options=options, priors=fitted.priors)
+    for entity in entities:
+        found = _with_statistics(found, entity, tables, config, fitted)
     return _with_content(found, tables.items, "item", [name for name in content if name not in counted])
+
+
+def pair_side(asked: DataFrame, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+    """Distinct moments of pairs with the statistics of crosses, and provenance."""
+    entities = [entity for entity in config.preferences.entities if CROSS in entity]
+    columns = [column for column in map(content_column, entities) if column]
+    found = _with_content(asked, tables.items, "item", columns)
+    for entity in entities:
+        column, key = content_column(entity), key_column(entity)
+        found = with_pair(found, f"item_{column}" if column else "item_id", key)
+        found = _with_statistics(found, entity, tables, config, fitted).drop(key)
+    return found.drop(*(f"item_{column}" for column in columns))
 
 
 def recent_positives(tables: Tables, config: Config) -> DataFrame:
@@ -70,7 +81,7 @@ def recent_positives(tables: Tables, config: Config) -> DataFrame:
     return attach_content(positives, tables.items, id="item_id", time="event_time", columns=content)
 
 
-def join_side(rows: DataFrame, found: DataFrame, side: Side) -> DataFrame:
+def join_side(rows: DataFrame, found: DataFrame, side: Side | Pair) -> DataFrame:
     """`rows` with a side's features at their moments; provenance is raised to that of the side."""
     times = {column.name: f"_{column.name}" for column in PROVENANCE}
     joined = rows.join(found.withColumnsRenamed(times), _moment(side), how="left")
@@ -82,8 +93,18 @@ def join_side(rows: DataFrame, found: DataFrame, side: Side) -> DataFrame:
     return joined.withColumns(greatest).drop(*times.values())
 
 
-def _moment(side: Side) -> list[str]:
+def _moment(side: Side | Pair) -> list[str]:
+    if side == "pair":
+        return ["user_id", *_moment("item")]
     return [f"{side}_id", f"_{side}_version", *CLOCK]
+
+
+def _with_statistics(rows: DataFrame, entity: str, tables: Tables, config: Config, fitted: Fitted) -> DataFrame:
+    """Adds an entity's statistics; `rows` have its key."""
+    events = keyed_events(tables.interactions, tables.items, entity)
+    return attach_statistics(
+        rows, events, key=key_column(entity), entity=entity, options=config.preferences, priors=fitted.priors
+    )
 
 
 def _with_content(rows: DataFrame, versions: DataFrame, side: Side, names: list[str]) -> DataFrame:

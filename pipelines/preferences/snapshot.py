@@ -10,7 +10,7 @@ from pipelines.features import bag_names, statistic_names
 from pipelines.preferences.clock import Moment, latest_moment
 from pipelines.preferences.join import attach_recent, attach_statistics
 from schemas.columns import Table
-from schemas.preferences import snapshot_table
+from schemas.preferences import entity_prefix, snapshot_table
 from schemas.to_spark import select_contract
 
 
@@ -23,7 +23,7 @@ def serving_moment(interactions: DataFrame, options: PreferenceOptions) -> Momen
 def snapshot_contract(entity: str, options: PreferenceOptions) -> Table:
     """The table of an entity's snapshots: for users the bags too."""
     statistics = statistic_names(entity, options) if entity in options.entities else ()
-    return snapshot_table(entity.replace(".", "_"), statistics, bag_names(options) if entity == "user" else ())
+    return snapshot_table(entity_prefix(entity), statistics, bag_names(options) if entity == "user" else ())
 
 
 def snapshot(

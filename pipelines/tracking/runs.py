@@ -135,7 +135,7 @@ def log_training(
 def signature(config: Config) -> ModelSignature:
     """Raw feature columns in, all optional (missing is what cold means); score and embeddings out."""
     return ModelSignature(
-        inputs=Schema([ColSpec(_TYPES[c.type], c.name, required=False) for c in feature_set(config).columns]),
+        inputs=Schema([ColSpec(_TYPES[c.type], c.name, required=False) for c in feature_set(config).side_columns]),
         outputs=Schema(
             [
                 ColSpec(DataType.double, "score"),

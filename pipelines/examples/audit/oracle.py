@@ -25,13 +25,10 @@ class Oracle:
 
     def __init__(self, past: Past, config: Config, fitted: Fitted) -> None:
         self.past, self.config, self.fitted, self.options = past, config, fitted, config.preferences
-        columns = {entity: entity.removeprefix("item.") for entity in self.options.entities if "." in entity}
         self._rows_of_category = {
-            entity: past.item_log.rows_by(
-                set(as_list(past.items.at(item, int(time)).get(column)))
-                for item, time in zip(past.item_log.item, past.item_log.time, strict=True)
-            )
-            for entity, column in columns.items()
+            entity: past.item_log.rows_by(self._categories(past.item_log, entity))
+            for entity in self.options.entities
+            if entity.startswith("item.")
         }
 
     def clock(self, time: int) -> Clock:
@@ -56,8 +53,15 @@ class Oracle:
         content = self.past.items.at(item, time)
         values = {f"item_{name}": content.get(name) for name in self.config.content_kinds("item")}
         for entity in self.options.entities:
-            if entity != "user":
+            if entity.startswith("item"):
                 values |= self._statistics(entity, self.past.item_log, self._groups(entity, item, content), clock)
+        return values
+
+    def cross_features(self, user: str, item: str, time: int, clock: Clock) -> dict[str, Any]:
+        """Statistics of the user with the item, or with its categories then, as of the clock."""
+        values: dict[str, Any] = {}
+        for entity in self._crosses:
+            values |= self._statistics(entity, self.past.user_log, self._pairs(entity, user, item, time), clock)
         return values
 
     def last_known(self, user: str, item: str, time: int, clock: Clock) -> tuple[int | None, int | None]:
@@ -69,8 +73,10 @@ class Oracle:
         )
         sides = [(self.past.user_log, counted)]
         for entity in self.options.entities:
-            if entity != "user":
+            if entity.startswith("item"):
                 sides += [(self.past.item_log, rows) for rows in self._groups(entity, item, content)]
+        for entity in self._crosses:
+            sides += [(self.past.user_log, rows) for rows in self._pairs(entity, user, item, time)]
         known = [(log, log.known(rows, clock)) for log, rows in sides]
         times = [int(log.time[rows].max()) for log, rows in known if len(rows)]
         available = [int(log.available[rows].max()) for log, rows in known if len(rows)]
@@ -88,6 +94,33 @@ class Oracle:
         values = as_list(content.get(entity.removeprefix("item.")))
         return [self._rows_of_category[entity].get(value, NO_ROWS) for value in dict.fromkeys(values)]
 
+    def _pairs(self, entity: str, user: str, item: str, time: int) -> list[Rows]:
+        """The user's rows for a cross: those with the item, or one group a category of the item's content at `time`."""
+        log, own = self.past.user_log, self.past.rows_of_user.get(user, NO_ROWS).tolist()
+        column = entity.partition(".")[2]
+        if not column:
+            return [np.array([row for row in own if log.item[row] == item], dtype=np.int64)]
+
+        def categories(shown: str, when: int) -> list[str]:
+            return as_list(self.past.items.at(shown, when).get(column))
+
+        return [
+            np.array([row for row in own if value in categories(log.item[row], int(log.time[row]))], dtype=np.int64)
+            for value in dict.fromkeys(categories(item, time))
+        ]
+
+    def _categories(self, log: Log, entity: str) -> list[set[str]]:
+        """Of each row of a log, the values that its item had in the entity's column at the event's time."""
+        column = entity.removeprefix("item.")
+        return [
+            set(as_list(self.past.items.at(item, int(time)).get(column)))
+            for item, time in zip(log.item, log.time, strict=True)
+        ]
+
+    @property
+    def _crosses(self) -> list[str]:
+        return [entity for entity in self.options.entities if "*" in entity]
+
     def _statistics(self, entity: str, log: Log, groups: list[Rows], clock: Clock) -> dict[str, float | None]:
         """All statistics of an entity; several groups are pooled: an event counts once in each that it belongs to."""
         known = [log.known(rows, clock) for rows in groups]
@@ -97,7 +130,7 @@ class Oracle:
             for window in windows_of(statistic, self.options):
                 forever = window == LIFETIME or statistic.kind == "decayed"
                 start = FIRST if forever else clock.as_of - parse_duration(window)
-                name = statistic_name(entity.replace(".", "_"), statistic.name, statistic.kind, window)
+                name = statistic_name(entity, statistic.name, statistic.kind, window)
                 if not len(past):
                     values[name] = None
                 elif statistic.kind == "distinct":

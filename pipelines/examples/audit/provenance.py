@@ -38,6 +38,7 @@ def example_rules(config: Config, cuts: Cuts) -> list[Rule]:
     )
     features = feature_set(config)
     past = [*features.user.statistic_names, *features.user.bags, *features.item.statistic_names]
+    past += features.cross_names
     rules = [
         Rule("clock", _served(config, t), "as_of and known_by are the clock that was served at event_time", ()),
         Rule(

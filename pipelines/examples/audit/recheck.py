@@ -27,6 +27,7 @@ def recheck_examples(rows: Sequence[Row], oracle: Oracle, outcomes: Outcomes) ->
             "clock": {"as_of": clock.as_of, "known_by": clock.known_by},
             "user features": oracle.user_features(user, time, clock),
             "item features": oracle.item_features(item, time, clock),
+            "cross features": oracle.cross_features(user, item, time, clock),
             "provenance": {"max_event_time": last_event, "max_available_time": last_available},
             "label": outcomes.labels(row) or {"example_id": "an example of a logged event"},
             "split": {"split": outcomes.split(time)},

@@ -9,7 +9,8 @@ from pyspark.sql import functions as F
 from pipelines.config import PreferenceOptions, parse_duration
 from pipelines.features import bag_names, statistic_names
 from pipelines.preferences.clock import clock_columns
-from pipelines.preferences.join import attach_recent, attach_statistics, category_events
+from pipelines.preferences.entities import keyed_events
+from pipelines.preferences.join import attach_recent, attach_statistics
 from schemas.interactions import INTERACTIONS
 from schemas.preferences import LIFETIME, US_PER_DAY
 from schemas.to_spark import spark_schema
@@ -218,10 +219,10 @@ def test_an_empty_log_leaves_every_statistic_and_bag_missing(spark) -> None:
 def test_an_event_counts_for_each_category_that_its_item_had_at_that_time(spark) -> None:
     log = [("u", "p", 10, 10, "view", 1.0), ("u", "p", 20, 20, "view", 1.0), ("u", "q", 20, 20, "view", 1.0)]
     versions = [("p", 0, ["old", "old"]), ("p", 20, ["new", "other"]), ("q", 30, ["later"])]
-    found = category_events(
+    found = keyed_events(
         spark.createDataFrame(log, spark_schema(INTERACTIONS)),
         spark.createDataFrame(versions, "item_id string, valid_from long, tags array<string>"),
-        "tags",
+        "item.tags",
     )
     assert sorted((row["event_time"], row["item_tags"]) for row in found.collect()) == [
         (10, "old"), (20, "new"), (20, "other"),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipelines.config import PreferenceOptions
 from pipelines.preferences.clock import CLOCK
-from pipelines.preferences.join import _Recent, _Totals
 from pipelines.preferences.sweep import Own, sweep_sorted
+from pipelines.preferences.sweepers import Recent, Totals
 from pipelines.preferences.tallies import tallies
 from schemas.columns import TIME_MIN_US
 
@@ -98,7 +98,7 @@ def swept(table, sweeper, added, batch, at_a_time):
 
 
 def types(sweeper, added):
-    lists = 0 if isinstance(sweeper, _Totals) else len(OPTIONS.recent)
+    lists = 0 if isinstance(sweeper, Totals) else len(OPTIONS.recent)
     return [(name, pa.list_(pa.string()) if i < lists else pa.int64()) for i, name in enumerate(added)]
 
 
@@ -109,9 +109,9 @@ def test_pieces_give_what_the_whole_gives(kind, seed, batch, at_a_time) -> None:
     log, asked = made_up(seed)
     found = tallies(OPTIONS)
     if kind == "totals":
-        sweeper, added = _Totals(found), [*found.sum_names, *found.last_names, "event", "available"]
+        sweeper, added = Totals(found), [*found.sum_names, *found.last_names, "event", "available"]
     else:
-        sweeper, added = _Recent(OPTIONS), [*OPTIONS.recent, "event", "available"]
+        sweeper, added = Recent(OPTIONS), [*OPTIONS.recent, "event", "available"]
     table = sorted_rows(log, asked)
     whole = swept(table, sweeper, added, 10**6, 10**6)
     assert [row["n"] for row in whole] == list(range(len(asked)))
@@ -123,7 +123,7 @@ def test_a_hot_key_carries_on_what_its_windows_hold_and_not_its_history() -> Non
     log = [("a", second * S, 0, 3, 1, "p") for second in range(0, 4000, 2)]
     held = []
 
-    class Watched(_Totals):
+    class Watched(Totals):
         def compute(self, block, queries):
             held.append(len(block.events.key))
             return super().compute(block, queries)
@@ -142,4 +142,4 @@ def test_what_is_known_of_a_moment_does_not_end_before_it() -> None:
     found = tallies(OPTIONS)
     table = sorted_rows([], [("a", 5 * S, -S)])
     with pytest.raises(ValueError, match="known_by must not be before as_of"):
-        list(sweep_sorted(table.to_batches(), OWN, CLOCK, ["n"], [], _Totals(found)))
+        list(sweep_sorted(table.to_batches(), OWN, CLOCK, ["n"], [], Totals(found)))

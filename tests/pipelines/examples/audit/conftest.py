@@ -50,7 +50,7 @@ def tiny_config(**changes: Any) -> Config:
         "split": {"validation_start": "2024-10-11", "test_start": "2024-10-13"},
         "preferences": {
             "windows": ["1d", "3d", "lifetime"],
-            "entities": ["user", "item", "item.tags"],
+            "entities": ["user", "item", "item.tags", "user*item", "user*item.tags"],
             "statistics": [
                 {"name": "click", "kind": "count", "actions": ["click"]},
                 {"name": "click", "kind": "rate", "actions": ["click"], "of_actions": ["impression"]},

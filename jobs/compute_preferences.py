@@ -1,15 +1,20 @@
 """Preference statistics of every user, item and category as of the log's latest moment, for serving.
 
-Also fits what the later stages hold fixed: the cuts between train, validation and test, and the priors.
+Also fits what the later stages hold fixed: the cuts between train, validation and test, and the priors. With --from, it
+makes the daily snapshots of a range instead, each from the one before it: one command backfills, and a day that is run
+again replaces that day and whatever was made of it.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
 
 from pyspark.sql import DataFrame
 
+from jobs import snapshots
 from jobs.launch import Context, Draft, Job, main
+from pipelines.config import Config
 from pipelines.examples.fit import fit
 from pipelines.examples.serving import entity_snapshot, serving_items, serving_users
 from pipelines.examples.tables import clean_tables
@@ -17,7 +22,7 @@ from pipelines.features import feature_set
 from pipelines.preferences.snapshot import serving_moment, snapshot_contract
 from pipelines.preferences.tallies import check_weights
 from pipelines.spark import spark_session, together, write_table
-from pipelines.storage import write_json
+from pipelines.storage import Workspace, write_json
 from schemas.columns import Table
 from schemas.manifest import TableEntry
 from schemas.preferences import entity_prefix, serving_table
@@ -62,12 +67,33 @@ def run(context: Context) -> Draft:
     )
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The range of days."""
+    parser.add_argument(
+        "--from",
+        dest="first",
+        metavar="DATE",
+        help="make the daily snapshots from this boundary on (UTC date or time) instead of the latest one",
+    )
+    parser.add_argument("--to", dest="last", metavar="DATE", help="…to this one (default: the one of --from alone)")
+
+
+def days(given: argparse.Namespace, config: Config, workspace: Workspace) -> bool:
+    """Make the range of snapshots, where one is asked for."""
+    if given.first is None and given.last is None:
+        return False
+    snapshots.make(JOB, config, workspace, given.first, given.last, force=given.force)
+    return True
+
+
 JOB = Job(
     name="compute_preferences",
     dataset="preferences",
     parents=("clean",),
     sections=("source", "quality", "labels", "split", "preferences", "storage"),
     run=run,
+    arguments=arguments,
+    instead=days,
 )
 
 if __name__ == "__main__":

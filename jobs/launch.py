@@ -87,6 +87,10 @@ class Job:
     """(config, data folder) -> digest of the raw files."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    """Adds arguments of its own."""
+    instead: Callable[[argparse.Namespace, Config, Workspace], bool] | None = None
+    """What its own arguments ask for in place of `run`; False where they do not."""
     one_lineage: bool = True
     """True: what it reads must have been made from the same data. False: an older model may serve today's."""
 
@@ -113,23 +117,19 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     files and the code.
     """
     started = time.monotonic()
-    parents = {name: _parent(workspace, job, name) for name in job.parents}
-    if job.one_lineage:
-        check_lineage(job.name, parents)
-        check_configuration(job.name, parents, config)
+    parents = open_parents(job, job.parents, config, workspace)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
         if folder is None:
             raise InputError(f"{job.name} reads raw data; say where it is with --data FOLDER")
         data = folder
-    relevant = {section: config.model_dump(mode="json")[section] for section in job.sections}
     raw = job.fingerprint(config, data) if job.fingerprint and data else ""
     key = digest(
         [
             job.name,
             config.seed,
-            relevant,
+            relevant(config, job.sections),
             {n: p.manifest.content_digest for n, p in parents.items()},
             raw,
             code_version(),
@@ -142,21 +142,48 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     staging = workspace.stage(job.dataset, key)
     draft = job.run(Context(config, workspace, data, parents, staging))
     seconds = round(time.monotonic() - started, 3)
-    manifest = Manifest(
-        dataset=job.dataset,
+    manifest = manifest_of(job.dataset, draft, config, job.sections, lineage(parents), key, seconds)
+    return Outcome(workspace.publish(staging, manifest), False, seconds)
+
+
+def manifest_of(
+    dataset: str,
+    draft: Draft,
+    config: Config,
+    sections: Sequence[str],
+    parents: Mapping[str, str],
+    key: str,
+    seconds: float,
+) -> Manifest:
+    """The manifest of what a job has written. `parents` is name -> content digest."""
+    return Manifest(
+        dataset=dataset,
         tables=dict(draft.tables),
         facts=dict(draft.facts),
         seed=config.seed,
         as_of=dict(draft.as_of),
-        parents=lineage(parents),
+        parents=dict(parents),
         key=key,
-        config=redacted(relevant),
+        config=redacted(relevant(config, sections)),
         code_version=code_version(),
         made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         notes=dict(draft.notes),
     )
-    return Outcome(workspace.publish(staging, manifest), False, seconds)
+
+
+def relevant(config: Config, sections: Sequence[str]) -> dict[str, Any]:
+    """Sections of the configuration as plain data."""
+    return {section: config.model_dump(mode="json")[section] for section in sections}
+
+
+def open_parents(job: Job, names: Sequence[str], config: Config, workspace: Workspace) -> dict[str, Dataset]:
+    """What a job reads. Raises WorkspaceError where one is missing, or they do not belong together."""
+    parents = {name: _parent(workspace, job, name) for name in names}
+    if job.one_lineage:
+        check_lineage(job.name, parents)
+        check_configuration(job.name, parents, config)
+    return parents
 
 
 def _parent(workspace: Workspace, job: Job, name: str) -> Dataset:
@@ -301,10 +328,14 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
     """Entry point of one job file: `spark-submit jobs/JOB.py --config …` and `thaw JOB --config …`."""
     parser = argparse.ArgumentParser(prog=f"thaw {job.name}", description=sys.modules[job.run.__module__].__doc__)
     add_arguments(parser)
+    if job.arguments:
+        job.arguments(parser)
 
     def action() -> int:
         arguments = parser.parse_args(argv)
         config, workspace, data = settle(arguments)
+        if job.instead and job.instead(arguments, config, workspace):
+            return 0
         outcome = execute(job, config, workspace, data, force=arguments.force)
         say(outcome_line(job.name, outcome))
         return 0

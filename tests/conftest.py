@@ -40,3 +40,19 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("THAW_TEST_DATA does not name a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def interpreted(spark: Any) -> Iterator[None]:
+    """Plans are interpreted as they are: on a few hundred rows, improving them takes far longer than running them."""
+    settings = {
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.adaptive.enabled": "false",
+    }
+    before = {name: spark.conf.get(name, None) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    yield
+    for name, value in before.items():
+        spark.conf.unset(name) if value is None else spark.conf.set(name, value)

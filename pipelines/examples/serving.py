@@ -50,5 +50,7 @@ def entity_snapshot(entity: str, tables: Tables, config: Config, fitted: Fitted,
 
 def _at(ids: DataFrame, versions: DataFrame, side: Side, moment: Moment) -> DataFrame:
     """`ids` at one moment: behaviour by its clock, content as of when it is served."""
-    clock = {"as_of": F.lit(moment.as_of), "known_by": F.lit(moment.known_by)}
-    return with_version(ids.withColumns({**clock, "event_time": F.lit(moment.served_from)}), versions, side)
+    clock = {"as_of": moment.as_of, "known_by": moment.known_by, "event_time": moment.served_from}
+    # Small numbers would be of 32 bits.
+    rows = ids.withColumns({name: F.lit(value).cast("bigint") for name, value in clock.items()})
+    return with_version(rows, versions, side)

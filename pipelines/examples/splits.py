@@ -75,7 +75,7 @@ def instant(text: str) -> int:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"a split time must be an ISO date or time such as 2025-02-16, got {text!r}") from None
+        raise ConfigError(f"a time must be an ISO date or time such as 2025-02-16, got {text!r}") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 

@@ -41,7 +41,11 @@ def snapshot(
     `events` are INTERACTIONS with the string column `key`; `positives` are as `attach_recent` takes them, and used for
     users alone.
     """
-    rows = events.select(key).distinct().withColumns({"as_of": F.lit(moment.as_of), "known_by": F.lit(moment.known_by)})
+    rows = (
+        events.select(key)
+        .distinct()
+        .withColumns({"as_of": F.lit(moment.as_of).cast("bigint"), "known_by": F.lit(moment.known_by).cast("bigint")})
+    )
     if entity in options.entities:
         rows = attach_statistics(rows, events, key=key, entity=entity, options=options, priors=priors)
     if entity == "user":

@@ -114,18 +114,13 @@ class View:
         Exact in whatever order: events are summed in blocks of 8 half-lives by their entry, as multiples of 2^-30 of
         the weight of the block's beginning. Blocks that lie 32 half-lives back count for nothing.
         """
-        span = BLOCK_HALF_LIVES * half_life
-        entry = self._events.event_time + self._delay
-        block = entry // span
-        age = (self._events.event_time - block * span) / half_life
-        scaled = values * np.rint(np.exp2(age) * DECAY_SCALE).astype(np.int64)
-        total = _running_sum(scaled[self._by_entry])
+        _, scaled = decay_terms(self._events.event_time, self._events.event_time + self._delay, half_life)
+        total = _running_sum((values * scaled)[self._by_entry])
         found = np.zeros(len(self.rows))
         until = self._entered
-        for back in range(BLOCKS):
-            begin = (self._as_of // span - back) * span
+        for begin, share in decay_blocks(self._as_of, half_life):
             since = np.minimum(self._entry.below(self._of, begin), until)
-            found += np.exp2((begin - self._as_of) / half_life) * ((total[until] - total[since]) / DECAY_SCALE)
+            found += share * ((total[until] - total[since]) / DECAY_SCALE)
             until = since
         return found
 
@@ -198,6 +193,24 @@ class _Order:
             places: Ints = np.searchsorted(self._sorted, key * self._span + within)
             return places
         return _count_below(self._sorted, self.bounds[key], self.bounds[key + 1], target)
+
+
+def decay_terms(event_time: Ints, entry: Ints, half_life: int) -> tuple[Ints, Ints]:
+    """The block of each event's entry, and its weight in multiples of 1 / DECAY_SCALE of one at the block's beginning.
+
+    Shapes (n,); `half_life` in microseconds, blocks counted from 1970.
+    """
+    span = BLOCK_HALF_LIVES * half_life
+    block = entry // span
+    return block, np.rint(np.exp2((event_time - block * span) / half_life) * DECAY_SCALE).astype(np.int64)
+
+
+def decay_blocks(as_of: Ints, half_life: int) -> Iterator[tuple[Ints, Floats]]:
+    """Where each block that counts at `as_of` (rows,) begins, and what is left since of a weight of 1; newest first."""
+    span = BLOCK_HALF_LIVES * half_life
+    for back in range(BLOCKS):
+        begin = (as_of // span - back) * span
+        yield begin, np.exp2((begin - as_of) / half_life)
 
 
 def views(events: Events, queries: Queries, keys: int) -> Iterator[View]:

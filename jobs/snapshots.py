@@ -1,0 +1,273 @@
+"""Daily snapshots: a dataset a day of what came into sight, and one of the snapshot made of it and the day before's.
+
+`OUT/partials/DAY` and `OUT/snapshots/DAY` are published like any other dataset. A snapshot's manifest names the
+partials and the state that it is made of: where one of them is replaced, it is stale, is named, and is made again.
+"""
+
+import datetime as dt
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial as later
+
+import fsspec
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.launch import Draft, Job, code_version, manifest_of, open_parents, outcome_line, relevant, say
+from jobs.launch import Outcome as Made
+from pipelines.config import Config, parse_duration
+from pipelines.errors import ConfigError, InputError, WorkspaceError
+from pipelines.examples.sides import recent_positives
+from pipelines.examples.splits import instant
+from pipelines.examples.tables import Tables, clean_tables
+from pipelines.preferences.daily import longest_window_us, next_state, snapshots, state_tables
+from pipelines.preferences.partials import came_into_sight, layout, partial
+from pipelines.preferences.snapshot import snapshot_contract
+from pipelines.preferences.tallies import check_weights
+from pipelines.spark import read_parquet, read_table, spark_session, together, write_table
+from pipelines.storage import Dataset, Workspace
+from schemas.columns import Table
+from schemas.fitted import Fitted
+from schemas.manifest import TableEntry, digest
+
+SECTIONS = ("source", "labels", "preferences", "storage")
+
+
+def make(
+    job: Job, config: Config, workspace: Workspace, first: str | None, last: str | None, *, force: bool = False
+) -> None:
+    """Make the snapshots from `first` to `last`, then those that they make stale. Raises InputError for a bad range."""
+    if config.preferences.accuracy != "snapshot":
+        raise ConfigError(
+            "daily snapshots must be of `preferences.accuracy: snapshot`, got exact, which serves what is known at "
+            "each moment; set it, or leave out --from and --to"
+        )
+    parents = open_parents(job, ("clean", "preferences"), config, workspace)
+    spark = spark_session(config.spark)
+    fitted = Fitted.model_validate(parents["preferences"].read_json("fitted"))
+    tables = clean_tables(spark, parents["clean"], config)
+    check_weights(tables.interactions, config.preferences)
+    days = _Days(config, workspace, spark, tables, parents["clean"].manifest.content_digest, fitted, force)
+    days.make(*_range(first, last, parents["preferences"], config, days.published))
+
+
+def _range(
+    first: str | None, last: str | None, preferences: Dataset, config: Config, published: Sequence[int]
+) -> tuple[int, int]:
+    """The boundaries asked for. Raises InputError where they are none, or would leave a gap."""
+    if first is None:
+        raise InputError(f"--to must come with --from, got --to {last} alone; say where the range begins")
+    period = parse_duration(config.preferences.period)
+    start, end = (_boundary(flag, text, period) for flag, text in (("--from", first), ("--to", last or first)))
+    if start > end:
+        raise InputError(f"--from must not lie after --to, got {first} and {last}; exchange them")
+    latest = preferences.manifest.as_of["snapshot_time"]
+    if end > latest:
+        raise InputError(
+            f"snapshots must not lie after the log, whose last is {name_of(latest)}, got {name_of(end)}; end there, or "
+            "run `thaw check_quality` and `thaw compute_preferences` on a longer log first"
+        )
+    if (published and not published[0] - period <= end) or (published and start > published[-1] + period):
+        near = published[0] - period if end < published[0] else published[-1] + period
+        flag = "--to" if end < published[0] else "--from"
+        raise InputError(
+            f"snapshots must follow each other, there are those from {name_of(published[0])} to "
+            f"{name_of(published[-1])}, got {name_of(start)} to {name_of(end)}; set {flag} {name_of(near)}"
+        )
+    return start, end
+
+
+def _boundary(flag: str, text: str, period: int) -> int:
+    moment = instant(text)
+    if moment % period:
+        near = moment - moment % period
+        raise InputError(
+            f"{flag} must be a boundary, a whole multiple of preferences.period since 1970, got {text}; the one before "
+            f"it is {name_of(near)}"
+        )
+    return moment
+
+
+def name_of(boundary: int) -> str:
+    """A boundary as a folder's name: `2025-02-20`, or `2025-02-20T060000Z` where days are not whole."""
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=boundary)
+    if moment == moment.replace(hour=0, minute=0, second=0, microsecond=0):
+        return moment.strftime("%Y-%m-%d")
+    return moment.strftime("%Y-%m-%dT%H%M%S") + (f".{moment.microsecond:06d}Z" if moment.microsecond else "Z")
+
+
+@dataclass(frozen=True)
+class _Days:
+    """The published days of a workspace, and how another is made."""
+
+    config: Config
+    workspace: Workspace
+    spark: SparkSession
+    tables: Tables
+    clean: str
+    """Content digest of the clean tables."""
+    fitted: Fitted
+    force: bool
+
+    @property
+    def period(self) -> int:
+        return parse_duration(self.config.preferences.period)
+
+    @property
+    def published(self) -> list[int]:
+        """Boundaries of the published snapshots, ascending: each follows the one before it."""
+        fs, root = fsspec.core.url_to_fs(self.workspace.root)
+        folder = posixpath.join(root, "snapshots")
+        names = (
+            [posixpath.basename(path.rstrip("/")) for path in fs.ls(folder, detail=False)] if fs.isdir(folder) else []
+        )
+        found = [self.workspace.current(f"snapshots/{name}") for name in names]
+        return sorted(dataset.manifest.as_of["snapshot_time"] for dataset in found if dataset is not None)
+
+    def make(self, start: int, end: int) -> None:
+        """The range, then what it makes stale."""
+        there = self.published
+        self._check_configuration(there)
+        if there and start < there[0]:
+            end = max(end, there[0])  # what was the first day has one before it now
+        asked = list(range(start, end + 1, self.period))
+        for number, boundary in enumerate(asked, start=1):
+            before = boundary - self.period if boundary > start or boundary - self.period in there else None
+            say(f"[{number}/{len(asked)}] {name_of(boundary)}")
+            self._make_partial(boundary, before)
+            self._make_snapshot(boundary, before)
+        stale = 0
+        for boundary in (day for day in there if day > end):
+            parents = self._parents(boundary, boundary - self.period)
+            if self._current("snapshots", boundary).manifest.parents != parents:
+                stale += 1
+                say(f"{name_of(boundary)} is stale: it was made of days that have changed; it is made again")
+                self._make_snapshot(boundary, boundary - self.period)
+        if there:
+            say(f"{stale} later snapshots were stale" if stale else "no later snapshot is stale")
+
+    def _check_configuration(self, there: Sequence[int]) -> None:
+        """Raises WorkspaceError where the days before were made by another configuration."""
+        if not there:
+            return
+        now = self.config.model_dump(mode="json")
+        then = self._current("snapshots", there[-1]).manifest.config
+        for section in ("labels", "preferences"):
+            if then[section] != now[section]:
+                raise WorkspaceError(
+                    f"snapshots must be of one configuration, but those from {name_of(there[0])} on were made with "
+                    f"another `{section}` section; choose another --out, or remove {self.workspace.root}/snapshots"
+                )
+
+    def _make_partial(self, boundary: int, before: int | None) -> Dataset:
+        key = digest(["partials", boundary, before, self._settings(), self.clean, code_version()])
+
+        def draft(staging: str) -> Draft:
+            options = self.config.preferences
+            fresh = came_into_sight(self.tables.interactions, boundary, before, options)
+            seen = Tables(fresh, self.tables.items, self.tables.users)
+            frames = partial(fresh, recent_positives(seen, self.config), self.tables.items, self.config)
+            entries = self._write(frames, layout(options).tables(self.config), staging)
+            return Draft(entries, {"since": before}, {"snapshot_time": boundary})
+
+        return self._publish("partials", boundary, key, {"clean": self.clean}, draft)
+
+    def _make_snapshot(self, boundary: int, before: int | None) -> Dataset:
+        parents = self._parents(boundary, before)
+        key = digest(["snapshots", boundary, self._settings(), parents, self.fitted.priors, code_version()])
+
+        def draft(staging: str) -> Draft:
+            contracts, options = state_tables(self.config), self.config.preferences
+            own = self._current("partials", boundary)
+            new = self._read(own, layout(options).tables(self.config))
+            earlier = None if before is None else self._read(self._current("snapshots", before), contracts)
+            entries = self._write(next_state(earlier, new, boundary, self.config), contracts, staging)
+            paths = {name: [posixpath.join(staging, s.path) for s in entry.shards] for name, entry in entries.items()}
+            state = {name: read_parquet(self.spark, paths[name], contract) for name, contract in contracts.items()}
+            counts = layout(options).tables(self.config)["counts"]
+            within = [read_table(self.spark, day, "counts", counts) for day in self._within(boundary)]
+            made = snapshots(state, within, boundary, self.config, self.fitted.priors)
+            served = {
+                snapshot_contract(entity, options).name: snapshot_contract(entity, options)
+                for entity in (*options.entities, "user")
+            }
+            entries |= self._write(made, {name: served[name] for name in made}, staging)
+            served_from = boundary + parse_duration(options.publish_delay)
+            as_of = {"snapshot_time": boundary, "served_from": served_from}
+            return Draft(entries, {"priors": self.fitted.priors}, as_of)
+
+        return self._publish("snapshots", boundary, key, parents, draft)
+
+    def _parents(self, boundary: int, before: int | None) -> dict[str, str]:
+        """What a snapshot is made of: its partials, and the state of the one before it."""
+        parents = {day.manifest.dataset: day.manifest.content_digest for day in self._within(boundary)}
+        if before is not None:
+            state = self._current("snapshots", before)
+            tables = state_tables(self.config)
+            parents[state.manifest.dataset] = digest(
+                [[name, [shard.sha256 for shard in state.manifest.tables[name].shards]] for name in tables]
+            )
+        return parents
+
+    def _within(self, boundary: int) -> list[Dataset]:
+        """The partials whose events can lie in a window of the snapshot: published ones, newest first."""
+        found = []
+        for day in range(boundary, boundary - longest_window_us(self.config), -self.period):
+            dataset = self.workspace.current(f"partials/{name_of(day)}")
+            if dataset is None:
+                break
+            found.append(dataset)
+            if dataset.manifest.facts["since"] is None:
+                break
+        return found
+
+    def _publish(
+        self, kind: str, boundary: int, key: str, parents: Mapping[str, str], draft: Callable[[str], Draft]
+    ) -> Dataset:
+        started = time.monotonic()
+        name = f"{kind}/{name_of(boundary)}"
+        found = None if self.force else self.workspace.find(name, key)
+        if found:
+            self.workspace.point(found)
+        else:
+            staging = self.workspace.stage(name, key)
+            made = draft(staging)
+            seconds = round(time.monotonic() - started, 3)
+            manifest = manifest_of(name, made, self.config, SECTIONS, parents, key, seconds)
+            found_now = self.workspace.publish(staging, manifest)
+            say("  " + outcome_line(kind, Made(found_now, False, seconds)))
+            return found_now
+        say("  " + outcome_line(kind, Made(found, True, 0.0)))
+        return found
+
+    def _write(
+        self, frames: Mapping[str, DataFrame], contracts: Mapping[str, Table], staging: str
+    ) -> dict[str, TableEntry]:
+        files = self.config.storage.parquet_files
+        work = [
+            later(
+                write_table, frame, staging, name, contracts[name], files=files, by=_by(contracts[name]),
+                order=contracts[name].key or contracts[name].names,
+            )
+            for name, frame in frames.items()
+        ]  # fmt: skip
+        return dict(zip(frames, together(*work), strict=True))
+
+    def _read(self, dataset: Dataset, contracts: Mapping[str, Table]) -> dict[str, DataFrame]:
+        return {name: read_table(self.spark, dataset, name, contract) for name, contract in contracts.items()}
+
+    def _current(self, kind: str, boundary: int) -> Dataset:
+        name = f"{kind}/{name_of(boundary)}"
+        found = self.workspace.current(name)
+        if found is None:
+            raise WorkspaceError(f"{name} must be there, it is not; make it with --from {name_of(boundary)}")
+        return found
+
+    def _settings(self) -> dict[str, object]:
+        return relevant(self.config, SECTIONS)
+
+
+def _by(contract: Table) -> list[str]:
+    """Rows of one key in one file."""
+    return [contract.names[0]] if not contract.key else list(contract.key[:2])

@@ -1,4 +1,4 @@
-"""Statistics as the log grows to 10 and 30 million events: does time grow faster than rows, and what does a worker hold?
+"""Statistics of a log that grows to 30 million events: does time grow faster than rows, and what does a worker hold?
 
 The workload of `windows`: of every event how many events its user and its item had in the 7 and in the 30 days before
 it, Parquet to Parquet, 50,000 users and 20,000 items at every size. Memory is the largest resident set that any Python

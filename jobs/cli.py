@@ -9,7 +9,7 @@ from jobs.launch import main as run_job
 _ABOUT = {
     "generate_demo": "make the seeded demo data",
     "check_quality": "raw logs and content to clean tables; bad rows to a counted quarantine",
-    "compute_preferences": "preference statistics as of the latest snapshot, for serving",
+    "compute_preferences": "preference statistics for serving: the latest snapshot, or a range of days",
     "build_examples": "labels, splits and the point-in-time join",
     "audit_leakage": "prove that no future leaked into the examples",
     "write_records": "global shuffle into TFRecord shards",

@@ -16,18 +16,23 @@ def attach_content(
     """
     if not columns:
         return rows
+    # A struct, so that a null within a version is not taken for no version.
     version = F.struct(*(F.col(source).alias(name) for source, name in columns.items()))
-    dated = versions.select(
-        F.col(id).alias("id"), F.col("valid_from").alias("time"), F.lit(0).alias("turn"), version.alias("version")
-    )
+    # One number says when and who has the first turn: at equal times the version. One column sorts faster than two.
+    dated = versions.select(F.col(id).alias("id"), F.shiftleft("valid_from", 1).alias("turn"), version.alias("version"))
+    given = {name: f"row_{place}" for place, name in enumerate(rows.columns)}
     asking = rows.select(
-        F.col(id).alias("id"), F.col(time).alias("time"), F.lit(1).alias("turn"), F.struct(*rows.columns).alias("row")
+        F.col(id).alias("id"),
+        F.shiftleft(time, 1).bitwiseOR(F.lit(1)).alias("turn"),
+        *(F.col(name).alias(alias) for name, alias in given.items()),
     )
-    # A version from the row's own time on has its turn first.
-    so_far = Window.partitionBy("id").orderBy("time", "turn").rowsBetween(Window.unboundedPreceding, 0)
+    so_far = Window.partitionBy("id").orderBy("turn").rowsBetween(Window.unboundedPreceding, 0)
     return (
         dated.unionByName(asking, allowMissingColumns=True)
         .withColumn("version", F.last("version", ignorenulls=True).over(so_far))
-        .where(F.col("turn") == 1)
-        .select("row.*", *(F.col(f"version.{name}").alias(name) for name in columns.values()))
+        .where(F.col("turn").bitwiseAND(F.lit(1)) == 1)
+        .select(
+            *(F.col(alias).alias(name) for name, alias in given.items()),
+            *(F.col(f"version.{name}").alias(name) for name in columns.values()),
+        )
     )

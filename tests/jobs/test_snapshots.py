@@ -33,13 +33,13 @@ storage: {parquet_files: 1}
 """
 DAY_S = 86_400
 FIRST_S = 19_675 * DAY_S  # 2023-11-14
-DAYS = [f"2023-11-{day}" for day in range(15, 22)]
+DAYS = [f"2023-11-{day}" for day in range(15, 20)]
 
 
 def log_rows():
-    """Seven days of events, some of which arrive a day and a half late."""
+    """Five days of events, some of which arrive a day and a half late."""
     rows = []
-    for n in range(84):
+    for n in range(60):
         at = FIRST_S + n * 2 * 3600 + 60
         late = int(1.5 * DAY_S) if n % 9 == 4 else 30
         rows.append(f"u{n % 5},i{n % 7},{at},{at + late},{('click', 'view')[n % 3 == 0]}")
@@ -147,9 +147,9 @@ def test_a_corrected_day_names_the_later_days_it_makes_stale_and_makes_them_agai
     assert re.findall(r"^(\S+) is stale", said, re.MULTILINE) == DAYS[2:]
     whole = Shop(tmp_path / "whole", [*log_rows(), missing])
     assert whole.days(DAYS[0], DAYS[-1]) == 0
-    after = shop.digests()
+    after, made_whole = shop.digests(), whole.digests()
     assert after[DAYS[0]] == before[DAYS[0]] and all(after[day] != before[day] for day in DAYS[1:])
-    assert after == whole.digests()
+    assert {day: after[day] for day in DAYS[1:]} == {day: made_whole[day] for day in DAYS[1:]}
 
 
 def test_days_before_the_first_may_be_added(shop, tmp_path) -> None:
@@ -163,7 +163,7 @@ def test_days_before_the_first_may_be_added(shop, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--from", "2023-11-22"], "snapshots must not lie after the log, whose last is 2023-11-21, got 2023-11-22"),
+        (["--from", "2023-11-20"], "snapshots must not lie after the log, whose last is 2023-11-19, got 2023-11-20"),
         (["--from", "2023-11-15T06:00"], "--from must be a boundary, .* got 2023-11-15T06:00; the one before it is"),
         (["--from", "2023-11-17", "--to", "2023-11-16"], "--from must not lie after --to, got 2023-11-17 and"),
         (["--to", "2023-11-16"], "--to must come with --from, got --to 2023-11-16 alone"),

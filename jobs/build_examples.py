@@ -1,4 +1,7 @@
-"""Labels, splits and the point-in-time join: the clean log and the fitted state in, examples and candidates out."""
+"""Labels, splits and the point-in-time join: the clean log and the fitted state in, examples and candidates out.
+
+Great Expectations checks what the features look like; one that cannot be stops the run with exit code 3.
+"""
 
 import posixpath
 import sys
@@ -10,14 +13,18 @@ from pipelines.examples.counts import count_examples
 from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
 from pipelines.preferences.clock import CLOCK
-from pipelines.spark import read_parquet, spark_session, spool, together, write_table
-from pipelines.storage import write_json
+from pipelines.quality.data_docs import write_docs
+from pipelines.quality.features import check_features
+from pipelines.quality.profile import period_us, scan_examples
+from pipelines.spark import spark_session, spool, together, write_table
+from pipelines.storage import write_arrow, write_json
 from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
+from schemas.profile import PROFILE
 
 
 def run(context: Context) -> Draft:
-    """Join, write, count."""
+    """Join, write, look at what was written."""
     config, clean = context.config, context.parents["clean"]
     spark = spark_session(config.spark)
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
@@ -38,8 +45,14 @@ def run(context: Context) -> Draft:
         )
         entries = dict(zip(wanted, written, strict=True))
         paths = [posixpath.join(context.staging, shard.path) for shard in entries["examples"].shards]
-        facts = count_examples(read_parquet(spark, paths, example_table(features)), built.counts)
+        scan = scan_examples(spark, paths, features, period_us(config.preferences))
+        facts = count_examples(scan, built.counts)
+    checked = check_features(scan.profile, config)
+    entries["profile"] = write_arrow(context.staging, "profile", scan.profile, PROFILE)
+    entries["features"] = write_json(context.staging, "features.json", checked.report)
+    entries["data_docs"] = write_docs(context.staging, {"features": checked.outcome})
     entries["fitted"] = write_json(context.staging, "fitted.json", fitted.model_dump(mode="json"))
+    facts |= {"features": checked.facts, "notes": [*facts["notes"], *checked.notes]}
     for note in facts["notes"]:
         context.say(f"note: {note}")
     cuts = fitted.cuts
@@ -51,7 +64,7 @@ JOB = Job(
     name="build_examples",
     dataset="examples",
     parents=("clean", "preferences"),
-    sections=("source", "quality", "labels", "split", "preferences", "evaluation", "storage"),
+    sections=("source", "quality", "labels", "split", "preferences", "features", "evaluation", "storage"),
     run=run,
 )
 

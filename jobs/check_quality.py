@@ -17,6 +17,7 @@ from pipelines import storage
 from pipelines.config import Config
 from pipelines.errors import SourceError, ThawError
 from pipelines.quality import clean, gate
+from pipelines.quality.data_docs import write_docs
 from pipelines.quality.read import readable
 from pipelines.quality.sources import data_address, labelled_sources, source_files
 from pipelines.spark import spark_session, together, write_table
@@ -76,7 +77,7 @@ def run(context: Context) -> Draft:
         }
         declared = [name for name in SIDES if any(label.startswith(name) for label in marked)]
         # What is written while the expectations are checked is thrown away if one fails.
-        expectations, entries, without = together(
+        outcomes, entries, without = together(
             lambda: check(log, {name: contents[name] for name in declared}, config),
             lambda: write(log, contents, clean.quarantine(*marked.values()), context),
             lambda: {name: clean.count_without_content(log, contents[name], side) for name, side in SIDES.items()},
@@ -93,6 +94,7 @@ def run(context: Context) -> Draft:
                 f"note: {without[name]:,} {name} of the log are not in source.{name}, and so without content; "
                 "check that both write ids alike if they should be there"
             )
+    expectations = {name: gate.verdicts(outcome) for name, outcome in outcomes.items()}
     facts = {
         "rows": total.facts(),
         "sources": {label: tallies[label].facts() for label in logs},
@@ -105,11 +107,12 @@ def run(context: Context) -> Draft:
         "reasons": {label: [asdict(reason) for reason in found] for label, found in reasons.items()},
     }
     entries["report"] = storage.write_json(context.staging, "report.json", report)
+    entries["data_docs"] = write_docs(context.staging, outcomes)
     return Draft(entries, facts)
 
 
 def check(log: DataFrame, contents: Mapping[str, DataFrame], config: Config) -> dict[str, Any]:
-    """Great Expectations on what would be published. Raises QualityGateError where an expectation fails."""
+    """Validation results of what would be published, by table. Raises QualityGateError where an expectation fails."""
     results = {"interactions": gate.expect(log, suite(INTERACTIONS, **clean.log_rules(config)))}
     for name, rows in contents.items():
         results[name] = gate.expect(rows, suite(_content_table(name, config)))

@@ -1,5 +1,8 @@
 """Which features a configuration asks for: names and order, derived once and used by every stage."""
 
+import difflib
+import fnmatch
+
 from pipelines.config import Config, PreferenceOptions, StatisticOptions
 from pipelines.errors import ConfigError
 from schemas.examples import FeatureSet, SideFeatures
@@ -33,7 +36,7 @@ def bag_names(options: PreferenceOptions) -> tuple[str, ...]:
 def feature_set(config: Config) -> FeatureSet:
     """Both sides' features and those of crosses. Statistics of `item.COLUMN` entities belong to the item side.
 
-    Raises ConfigError where two would have one name, and where evaluation.popularity is not among them.
+    Raises ConfigError where two would have one name, and where an option names one that is not among them.
     """
     options = config.preferences
     statistics = {entity: statistic_names(entity, options) for entity in options.entities}
@@ -64,4 +67,11 @@ def feature_set(config: Config) -> FeatureSet:
             f"features must have names of their own, {', '.join(twice)} would be there twice; rename a content column, "
             "or one of two statistics of the same name and kind"
         )
+    for pattern in config.features.max_missing_share:
+        if not fnmatch.filter([column.name for column in found.columns], pattern):
+            near = difflib.get_close_matches(pattern, [column.name for column in found.columns], n=1, cutoff=0)
+            raise ConfigError(
+                f"features.max_missing_share must name features or patterns of them, {pattern!r} is none; "
+                f"did you mean `{near[0]}`?"
+            )
     return found

@@ -9,7 +9,8 @@ import great_expectations.expectations as gxe
 
 from schemas.columns import TIME_MAX_US, TIME_MIN_US, Table
 
-_LARGEST = sys.float_info.max
+LARGEST = sys.float_info.max
+"""The largest finite number."""
 
 
 def suite(
@@ -37,7 +38,7 @@ def suite(
             low, high = ranges.get(column.name, (TIME_MIN_US, TIME_MAX_US))
             rules.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=low, max_value=high))
         elif column.type == "float64":  # NaN is larger than any number to Spark
-            low, high = ranges.get(column.name, (-_LARGEST, _LARGEST))
+            low, high = ranges.get(column.name, (-LARGEST, LARGEST))
             rules.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=low, max_value=high))
         if column.name in allowed:
             values = list(allowed[column.name])
@@ -52,3 +53,14 @@ def suite(
     elif unique:
         rules.append(gxe.ExpectColumnValuesToBeUnique(column=unique[0]))
     return gx.ExpectationSuite(name=table.name, expectations=rules)
+
+
+def range_suite(name: str, ranges: Mapping[str, tuple[float | None, float | None]]) -> Any:
+    """Smallest and largest value of each column, as an ExpectationSuite; None where an end is open."""
+    rules: list[Any] = []
+    for column, (low, high) in ranges.items():
+        if low is not None:
+            rules.append(gxe.ExpectColumnMinToBeBetween(column=column, min_value=low))
+        if high is not None:
+            rules.append(gxe.ExpectColumnMaxToBeBetween(column=column, max_value=high))
+    return gx.ExpectationSuite(name=name, expectations=rules)

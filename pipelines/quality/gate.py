@@ -1,4 +1,4 @@
-"""The gate: Great Expectations on the real frames, and the share of rows that were set aside.
+"""The gate: Great Expectations on real frames, and the share of rows that were set aside.
 
 It refuses with QualityGateError (exit code 3), naming the rule and example rows.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import great_expectations as gx
+import pandas as pd
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
@@ -126,30 +127,43 @@ def _reason_lines(reasons: Sequence[Reason]) -> list[str]:
     return lines
 
 
-def expect(frame: DataFrame, suite: Any) -> list[dict[str, Any]]:
-    """Run a Great Expectations suite on a (persisted) frame: results as plain data, in the suite's order.
-
-    Booleans first; only an expectation that fails is looked at again, for its rows.
-    Raises QualityGateError naming each failed expectation and example values.
-    """
+def validate(frame: DataFrame | pd.DataFrame, suite: Any, result_format: str) -> tuple[Any, Any]:
+    """Hold a frame against a Great Expectations suite: (its batch, its validation result, in the suite's order)."""
     options = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
-    context = gx.get_context(project_config=options, mode="ephemeral")
-    asset = context.data_sources.add_spark("spark", persist=False).add_dataframe_asset(suite.name)
+    sources = gx.get_context(project_config=options, mode="ephemeral").data_sources
+    source = (
+        sources.add_pandas("pandas") if isinstance(frame, pd.DataFrame) else sources.add_spark("spark", persist=False)
+    )
+    asset = source.add_dataframe_asset(suite.name)
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
-    outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
-    verdicts = {_name(result.expectation_config): bool(result.success) for result in outcome.results}
-    results = [
-        {"expectation": _name(rule.configuration), "success": verdicts[_name(rule.configuration)]}
-        for rule in suite.expectations
-    ]
-    failed = [rule for rule in suite.expectations if not verdicts[_name(rule.configuration)]]
+    outcome = batch.validate(suite, result_format=result_format)
+    order = {_name(rule.configuration): place for place, rule in enumerate(suite.expectations)}
+    outcome.results.sort(key=lambda result: order[_name(result.expectation_config)])
+    return batch, outcome
+
+
+def expect(frame: DataFrame, suite: Any) -> Any:
+    """Hold a (persisted) Spark frame against a suite: its validation result.
+
+    Booleans first; only an expectation that fails is looked at again, for its rows.
+    Raises QualityGateError naming each failed expectation and example values.
+    """
+    batch, outcome = validate(frame, suite, "BOOLEAN_ONLY")
+    failed = [rule for rule, result in zip(suite.expectations, outcome.results, strict=True) if not result.success]
     if failed:
         raise QualityGateError("\n".join(_drill_down(batch, rule, suite.name) for rule in failed))
-    return results
+    return outcome
+
+
+def verdicts(outcome: Any) -> list[dict[str, Any]]:
+    """A validation result as plain data, in the suite's order."""
+    return [
+        {"expectation": _name(result.expectation_config), "success": bool(result.success)} for result in outcome.results
+    ]
 
 
 def _drill_down(batch: Any, rule: Any, table: str) -> str:

@@ -89,7 +89,9 @@ def test_every_row_is_out_quarantined_or_a_duplicate_and_row_order_changes_no_by
             "quarantine": 2,
         }
         outcome.dataset.verify()
-        digests.append([s.sha256 for name in ("interactions", "items") for s in tables[name].shards])
+        digests.append([s.sha256 for name in ("interactions", "items", "data_docs") for s in tables[name].shards])
+        pages = [Path(path).stem for path in outcome.dataset.table_paths("data_docs")]
+        assert pages == ["interactions", "items"]
         report = open_dataset(outcome.dataset.path).read_json("report")
         assert {r["reason"] for r in report["reasons"]["interactions[0]"]} == {
             "item_id: empty",

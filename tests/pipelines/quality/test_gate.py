@@ -1,7 +1,7 @@
 import pytest
 
 from pipelines.errors import QualityGateError, SourceError, ThawError
-from pipelines.quality.gate import Reason, Tally, check_shares, expect, tally
+from pipelines.quality.gate import Reason, Tally, check_shares, expect, tally, verdicts
 from schemas.interactions import INTERACTIONS
 from schemas.to_expectations import suite
 from schemas.to_spark import spark_schema
@@ -54,7 +54,7 @@ def test_a_row_that_was_read_and_not_judged_is_a_fault_of_ours(spark) -> None:
 def test_great_expectations_pass_a_clean_frame_and_leave_no_files(spark, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     frame = spark.createDataFrame(GOOD, spark_schema(INTERACTIONS)).persist()
-    results = expect(frame, suite(INTERACTIONS, allowed={"action": ["click"]}, min_rows=1))
+    results = verdicts(expect(frame, suite(INTERACTIONS, allowed={"action": ["click"]}, min_rows=1)))
     assert len(results) >= 15 and all(result["success"] for result in results)
     assert frame.is_cached and not list(tmp_path.iterdir())
     frame.unpersist()

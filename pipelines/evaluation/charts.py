@@ -88,6 +88,29 @@ def curve_plot(title: str, series: Mapping[str, Sequence[float]], best: int | No
     return _svg(title, words, 296, 146, marks)
 
 
+def auc_plot(title: str, entries: Sequence[tuple[str, float]]) -> Markup:
+    """A bar per name from 0.5, where a value tells nothing of the label, to its AUC; names stand over their bars."""
+    left, right, row = 12, 288, 34
+
+    def x(auc: float) -> float:
+        return round(left + (min(max(auc, 0.0), 1.0)) * (right - left), 1)
+
+    height = row * len(entries) + 22
+    marks = []
+    for value in (0.0, 0.5, 1.0):
+        marks += [
+            _line(x(value), 4, x(value), height - 18, "grid"),
+            _text(x(value), height - 4, f"{value:g}", "tick", "middle"),
+        ]
+    for index, (name, auc) in enumerate(entries):
+        y = row * index + 16
+        marks.append(_text(left, y, name, "name", "start"))
+        marks.append(_text(right, y, f"{auc:.3f}", "tick", "end"))
+        marks.append(_line(x(0.5), y + 9, x(auc), y + 9, "auc"))
+    words = "; ".join(f"{name} {auc:.3f}" for name, auc in entries)
+    return _svg(title, words or "nothing measured", 300, height, marks)
+
+
 @dataclass(frozen=True)
 class Node:
     """A box of the flow: its column, what it holds, how many rows, and the box that they come from."""

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import fsspec
 import jinja2
 import yaml
 
 from pipelines.config import Config, redacted
-from pipelines.evaluation.charts import Node, curve_plot, flow_plot, interval_plot, shared_limits
+from pipelines.evaluation.charts import Node, auc_plot, curve_plot, flow_plot, interval_plot, shared_limits
 from pipelines.evaluation.showcase import Showcase, showcases
 from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of
 from pipelines.retrieval.seen import positive_rows
@@ -23,6 +24,7 @@ from pipelines.storage import Workspace
 from schemas.examples import SPLITS
 from schemas.manifest import Manifest
 
+_PROBED = 12
 PACKAGES = ("pyspark", "great-expectations", "tensorflow", "keras", "mlflow", "pyarrow", "numpy")
 
 
@@ -30,8 +32,16 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
     """Write the report of a workspace's current datasets to `path`, on the workspace's file system."""
     manifests = current_manifests(workspace)
     model = workspace.current("model")
-    history = model.read_json("history") if model and "history" in model.manifest.tables else None
-    page = render(config, summary, manifests, history, _showcases(workspace, config))
+    examples = workspace.current("examples")
+    page = render(
+        config,
+        summary,
+        manifests,
+        model.read_json("history") if model and "history" in model.manifest.tables else None,
+        _showcases(workspace, config),
+        examples.read_json("features") if examples and "features" in examples.manifest.tables else None,
+        _data_docs(workspace),
+    )
     fs, _ = fsspec.core.url_to_fs(workspace.root)
     fs.pipe_file(path, page.encode())
 
@@ -42,12 +52,18 @@ def render(
     manifests: Mapping[str, Manifest],
     history: Mapping[str, Any] | None,
     shown: list[Showcase],
+    features: Mapping[str, Any] | None = None,
+    docs: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
-    """The page. `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}."""
+    """The page.
+
+    `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}, `features` the file of that name of `examples`,
+    `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"label": label, "figure": figure, "moment": _moment, "number": "{:,}".format}
+    environment.filters |= {"label": label, "figure": figure, "moment": _moment, "day": _day, "number": "{:,}".format}
     page: str = environment.get_template("report.html.j2").render(
         name=config.name,
         summary=summary,
@@ -62,6 +78,10 @@ def render(
         headline=headline_metrics(rankers_of(summary, "test").get("model", {}).get("all", ())),
         plots=_plots(rankers_of(summary, "test")),
         showcases=shown,
+        features=features,
+        docs=docs or {},
+        kinds=_by_kind(summary["audit"]),
+        probe=_probe(summary["audit"]),
         longest_s=max(summary["timings_s"].values(), default=0),
         accuracy=config.preferences.accuracy,
         filter_seen=config.evaluation.filter_seen,
@@ -99,6 +119,39 @@ def _curves(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         series = {kind: [epoch[name] for epoch in epochs] for kind, name in pairs if name in names}
         charts.append({"name": label(quantity), "svg": curve_plot(label(quantity), series, best)})
     return charts
+
+
+def _by_kind(audit: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+    """Kind -> the audit's checks of that kind, in their order; one kind without a name where they have none."""
+    kinds: dict[str, list[Any]] = {}
+    for check in (audit or {}).get("checks", ()):
+        kinds.setdefault(check.get("kind") or "", []).append(check)
+    return kinds
+
+
+def _probe(audit: Mapping[str, Any] | None) -> Any:
+    """The features that tell most of the label alone, in one chart; None where the audit did not look."""
+    probed = (audit or {}).get("probe") or []
+    strongest = sorted(probed, key=lambda found: (-abs(found["auc"] - 0.5), found["feature"]))[:_PROBED]
+    return (
+        auc_plot("AUC of single features", [(found["feature"], found["auc"]) for found in strongest])
+        if probed
+        else None
+    )
+
+
+def _data_docs(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Addresses relative to the report, which lies at the workspace's root; none where that is not a folder here."""
+    if "://" in workspace.root:
+        return {}
+    found = {}
+    for name in ("clean", "examples"):
+        dataset = workspace.current(name)
+        if dataset and "data_docs" in dataset.manifest.tables:
+            pages = [shard.path for shard in dataset.manifest.tables["data_docs"].shards]
+            folder = f"{name}/{Path(dataset.path).name}"
+            found[name] = {Path(page).stem: quote(f"{folder}/{page}") for page in pages}
+    return found
 
 
 def _flow(summary: Mapping[str, Any]) -> Any:
@@ -151,6 +204,10 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _day(time_us: int) -> str:
+    return _moment(time_us)[:10]
 
 
 def _moment(time_us: int) -> str:

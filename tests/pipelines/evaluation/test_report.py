@@ -1,18 +1,19 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from pipelines.config import load_config
-from pipelines.evaluation.charts import curve_plot, interval_plot, shared_limits
+from pipelines.evaluation.charts import auc_plot, curve_plot, interval_plot, shared_limits
 from pipelines.evaluation.report import render, write_report
 from pipelines.evaluation.showcase import Card, Showcase, showcases
 from pipelines.evaluation.summary import summarise, summary_of
-from pipelines.storage import Workspace
+from pipelines.storage import Workspace, file_table
 from schemas.manifest import Manifest
 
-SECTIONS = ("run", "flow", "results", "curves", "audit", "shuffle", "examples", "timings")
+SECTIONS = ("run", "flow", "features", "results", "curves", "audit", "shuffle", "examples", "timings")
 CONFIG = load_config(["conf/demo.yaml"], ["tracking.uri=http://me:secret@host/x"])
 
 
@@ -59,6 +60,19 @@ HISTORY = {"best_epoch": 2, "epochs": EPOCHS}
 SHOWN = [Showcase("ann", (Card("i1", "Blue", "jazz", False),), (Card("i2", "<Red>", "", True, 1.5),))]
 
 
+FEATURES = {
+    "expectations": [{"expectation": "expect_x", "success": True}] * 7,
+    "features": {
+        "item_price": {"missing_share": 0.25, "lowest": 1.5, "highest": 99.0, "mean": 12.0},
+        "item_text": {"missing_share": 0.0, "lowest": None, "highest": None, "mean": None},
+    },
+    "drift": [
+        {"feature": "item_price", "measure": "mean", "since": 0, "value": 31.0, "usual": 12.5, "score": 40.25},
+    ],
+}
+DOCS = {"clean": {"items": "clean/v1/data_docs/items.html"}, "examples": {"features": "examples/v2/data_docs/f.html"}}
+
+
 class Outline(HTMLParser):
     """Checks that tags close in order, and collects ids, captions and images without words."""
 
@@ -100,6 +114,58 @@ def test_the_report_needs_nothing_but_itself(manifests) -> None:
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"|<script|@import|url\(', page) == []
 
 
+def test_features_are_shown_with_their_drift_and_where_great_expectations_says_more(manifests) -> None:
+    summary = summary_of(manifests, "shop", {})
+    page = render(CONFIG, summary, manifests, HISTORY, SHOWN, FEATURES, DOCS)
+    outline = Outline(page)
+    assert (outline.open, outline.bare) == ([], [])
+    for told in ("met 7 expectations", "25.0 %", "1970-01-01", "31", "12.5", "40.2"):
+        assert told in page
+    assert re.findall(r'href="([^#"]*)"', page) == [*DOCS["clean"].values(), *DOCS["examples"].values()]
+
+
+def test_the_audit_is_shown_check_by_check_with_its_kinds_and_what_single_features_tell(manifests) -> None:
+    checks = [
+        {"name": "clock", "kind": "rows", "passed": True, "checked": 1234, "failed": 0, "detail": "as served"},
+        {"name": "labels", "kind": "future", "passed": True, "checked": 80, "failed": 0, "detail": "equal"},
+        {"name": "splits", "kind": "rows", "passed": True, "checked": 56, "failed": 0, "detail": "by time"},
+    ]
+    probe = [{"feature": f"item_f{n}", "auc": auc, "rows": 9} for n, auc in enumerate((0.5, 0.9, 0.2))]
+    skipped = [{"name": "raw_rows", "kind": "raw", "why": "no raw data here"}]
+    found = {"passed": True, "checks": checks, "probe": probe, "cut": 0, "thorough": True, "skipped": skipped}
+    page = render(CONFIG, {**summary_of(manifests, "shop", {}), "audit": found}, manifests, HISTORY, SHOWN)
+    assert Outline(page).open == []
+    section = page.partition('id="audit"')[2].partition("</section>")[0]
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section))
+    for told in ("Every check passed: 3 of 3", "1,234", "as served", "after 1970-01-01 00:00 UTC", "thorough"):
+        assert told in shown
+    places = [shown.index(word) for word in ("rows clock", "splits", "future labels")]
+    assert places == sorted(places)  # a kind keeps its checks together
+    assert "Not done: raw rows (no raw data here)" in shown
+    assert section.index("item_f1") < section.index("item_f2") < section.index("item_f0")  # farthest from 0.5 first
+
+
+def test_an_audit_without_kinds_or_a_probe_is_shown_all_the_same(manifests) -> None:
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+    section = page.partition('id="audit"')[2].partition("</section>")[0]
+    assert "1 of 1 checks failed" in section and "no future" in section
+    assert "<svg" not in section
+
+
+def test_the_report_of_a_folder_links_to_the_pages_beside_it(tmp_path) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    staging = workspace.stage("clean", "k" * 64)
+    (Path(staging) / "data_docs").mkdir()
+    (Path(staging) / "data_docs" / "items.html").write_text("<p>fine</p>")
+    docs = file_table(staging, "data_docs/items.html")
+    facts = {"rows": {"in": 2, "out": 2, "quarantined": 0, "duplicates": 0}}
+    workspace.publish(staging, Manifest(dataset="clean", tables={"data_docs": docs}, facts=facts, seed=1, key="k" * 64))
+    report = tmp_path / "out" / "report.html"
+    write_report(workspace, CONFIG, summarise(workspace, CONFIG, {}), str(report))
+    (address,) = re.findall(r'href="([^#"]*)"', report.read_text())
+    assert (report.parent / address).read_text() == "<p>fine</p>"
+
+
 def test_text_from_the_data_cannot_become_markup_and_passwords_stay_out(manifests) -> None:
     page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
     assert "&lt;Red&gt;" in page and "<Red>" not in page
@@ -112,7 +178,15 @@ def test_a_report_of_nothing_says_what_is_missing(tmp_path) -> None:
     write_report(workspace, CONFIG, summarise(workspace, CONFIG, {}), str(tmp_path / "out" / "report.html"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert Outline(page).ids == list(SECTIONS)
-    for job in ("check_quality", "evaluate_model", "train_dropoutnet", "audit_leakage", "write_records", "recommend"):
+    for job in (
+        "check_quality",
+        "build_examples",
+        "evaluate_model",
+        "train_dropoutnet",
+        "audit_leakage",
+        "write_records",
+        "recommend",
+    ):
         assert f"thaw {job}" in page
 
 
@@ -122,6 +196,7 @@ def test_a_chart_leaves_out_what_was_not_measured_and_speaks_the_rest() -> None:
     assert chart.count("<circle") == 1
     assert "model 0.500 (0.480 to 0.520)" in chart
     assert shared_limits([]) == (0.0, 1.0)
+    assert "tags 0.750; price 0.250" in auc_plot("probe", [("tags", 0.75), ("price", 0.25)])
     assert "<polyline" in curve_plot("loss", {"training": [1.0]}, 1)
 
 

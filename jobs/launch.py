@@ -81,6 +81,8 @@ class Job:
     sections: tuple[str, ...]
     """Configuration sections that its result depends on."""
     run: Callable[[Context], Draft]
+    optional: Callable[[Config], tuple[str, ...]] | None = None
+    """(config) -> parents that it can do without: one that is missing, or was made from other data, is left out."""
     reads_data: bool = False
     """True: it reads raw data, and `fingerprint` says which content."""
     fingerprint: Callable[[Config, str], str] | None = None
@@ -117,7 +119,14 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     files and the code.
     """
     started = time.monotonic()
+<<<<<<< HEAD
     parents = open_parents(job, job.parents, config, workspace)
+=======
+    parents = _parents(workspace, job, config)
+    if job.one_lineage:
+        check_lineage(job.name, parents)
+        check_configuration(job.name, parents, config)
+>>>>>>> 460e640 (Training refuses records whose examples passed no audit, or marks the trial, which is never promoted)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
@@ -184,6 +193,17 @@ def open_parents(job: Job, names: Sequence[str], config: Config, workspace: Work
         check_lineage(job.name, parents)
         check_configuration(job.name, parents, config)
     return parents
+
+
+def _parents(workspace: Workspace, job: Job, config: Config) -> dict[str, Dataset]:
+    optional = job.optional(config) if job.optional else ()
+    found = {name: _parent(workspace, job, name) for name in job.parents if name not in optional}
+    made_from = lineage(found)
+    for name in optional:
+        dataset = workspace.current(name)
+        if dataset and all(made_from.get(key, value) == value for key, value in dataset.manifest.parents.items()):
+            found[name] = _parent(workspace, job, name)
+    return found
 
 
 def _parent(workspace: Workspace, job: Job, name: str) -> Dataset:

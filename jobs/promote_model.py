@@ -5,7 +5,7 @@ import sys
 from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import PromotionError
 from pipelines.storage import write_json
-from pipelines.tracking.promotion import crown, judge, rival
+from pipelines.tracking.promotion import crown, judge, judge_audit, rival
 from pipelines.tracking.runs import log_evaluation
 from pipelines.tracking.store import connect
 
@@ -17,9 +17,11 @@ def run(context: Context) -> Draft:
     client, name, version = connect(config, context.workspace.root), trained["name"], trained["version"]
     # A model equal to an earlier one is not evaluated again, but its own run needs the numbers too.
     log_evaluation(client, trained["run_id"], facts["metrics"])
-    verdicts = judge(
-        config.promotion, facts["metrics"], facts["baselines"], rival(client, name, version, config.promotion)
-    )
+    champion = rival(client, name, version, config.promotion)
+    verdicts = [
+        judge_audit(context.parents["model"].manifest.facts.get("audit", "unaudited")),
+        *judge(config.promotion, facts["metrics"], facts["baselines"], champion),
+    ]
     refused = [verdict.detail for verdict in verdicts if not verdict.passed]
     if refused:
         raise PromotionError(

@@ -4,6 +4,7 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.models.dropoutnet import build_dropoutnet
+from pipelines.records.audited import require_audit
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
 from pipelines.tracking.runs import log_training
@@ -16,6 +17,7 @@ def run(context: Context) -> Draft:
     """Build, fit, save, log."""
     config, records = context.config, context.parents["records"]
     options = config.training
+    audited = require_audit(records.manifest, options.allow_unaudited)
     state = EncoderState.model_validate(records.read_json("encoder"))
     model = build_dropoutnet(state.inputs, config.model, config.seed)
     train = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
@@ -34,6 +36,7 @@ def run(context: Context) -> Draft:
     )
     best = told["epochs"][history.best_epoch - 1]
     facts = {
+        "audit": audited,
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
         "weights": tables["towers"].shards[0].sha256,

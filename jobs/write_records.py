@@ -23,7 +23,9 @@ from schemas.records import record_columns
 def run(context: Context) -> Draft:
     """Fit the encoder, write the shards, check the shuffle."""
     config, parent = context.config, context.parents["examples"]
-    check_audit(context.parents["audit"])
+    audited = check_audit(context.parents.get("audit"))
+    if not audited:
+        context.say("note: these examples were not audited; what is trained on them is marked so, and never promoted")
     options, features = config.records, feature_set(config)
     spark = spark_session(config.spark)
     examples = read_table(spark, parent, "examples", example_table(features))
@@ -50,13 +52,21 @@ def run(context: Context) -> Draft:
         for split, shards in of_split.items()
     }
     tables["encoder"] = write_json(context.staging, "encoder.json", state.model_dump(mode="json"))
-    return Draft(tables, {"splits": facts}, parent.manifest.as_of)
+    # Which audit it was, `parents` says: a second audit of the same examples makes no other records.
+    return Draft(tables, {"splits": facts, "audit": {"passed": audited}}, parent.manifest.as_of)
 
 
-def check_audit(audit: Dataset) -> None:
-    """Raises LeakageError where the examples did not pass. That the audit is of these examples, its lineage says."""
-    if not audit.manifest.facts.get("audit", {}).get("passed"):
-        raise LeakageError("examples must have passed the audit, these have not; see the dataset `audit` for why")
+def check_audit(audit: Dataset | None) -> bool:
+    """Whether the examples passed; no audit is here only where the configuration allows it.
+
+    Raises LeakageError where they did not pass. That the audit is of these examples, its lineage says.
+    """
+    if audit and not audit.manifest.facts.get("audit", {}).get("passed"):
+        raise LeakageError(
+            "examples must have passed the audit, these have not; see the dataset `audit` for why, and run "
+            "`thaw audit_leakage` again once it is mended"
+        )
+    return audit is not None
 
 
 def _spans(examples: DataFrame) -> DataFrame:
@@ -77,6 +87,7 @@ JOB = Job(
     parents=("examples", "audit"),
     sections=("content", "records", "preferences", "source"),
     run=run,
+    optional=lambda config: ("audit",) if config.training.allow_unaudited else (),
 )
 
 if __name__ == "__main__":

@@ -392,6 +392,9 @@ class TrainingOptions(Options):
     patience: int = Field(2, ge=0)
     """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
     losses: LossOptions = LossOptions()
+    allow_unaudited: bool = False
+    """True: train on records of examples that no audit has passed, for a quick trial while features are developed. The
+    run and the registered version are marked `unaudited`, and such a version is never promoted."""
 
 
 class EvaluationOptions(Options):

@@ -37,7 +37,7 @@ def summary_of(manifests: Mapping[str, Manifest], name: str, seconds: Mapping[st
     return {
         "name": name,
         "rows": fact("clean", "rows"),
-        "audit": fact("audit", "audit"),
+        "audit": fact("audit", "audit") if _of_these_examples(manifests) else None,
         "examples": manifests["examples"].facts if "examples" in manifests else None,
         "records": _records(manifests["records"]) if "records" in manifests else None,
         "metrics": fact("evaluation", "metrics"),
@@ -122,18 +122,30 @@ def _model(manifests: Mapping[str, Manifest]) -> dict[str, Any] | None:
     return {
         "name": notes.get("name"),
         "version": notes.get("version"),
+        "audit": manifests["model"].facts.get("audit"),
         "alias": crowned.get("alias") if champion else "challenger",
     }
+
+
+def _of_these_examples(manifests: Mapping[str, Manifest]) -> bool:
+    """Whether the current audit is of the current examples: an older one says nothing of them."""
+    if "audit" not in manifests or "examples" not in manifests:
+        return True
+    return manifests["audit"].parents.get("examples") in (None, manifests["examples"].content_digest)
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
     model, records, audit = summary["model"], summary["records"], summary["audit"]
     parts = [
-        f"model {model['name']} version {model['version']} ({model['alias']})" if model else "no model yet",
+        f"model {model['name']} version {model['version']} ({_standing(model)})" if model else "no model yet",
         f"records {records['digest'][:12]} in {records['shards']} shards" if records else "no records yet",
         f"audit {'passed' if audit['passed'] else 'FAILED'}, {len(audit['checks'])} checks" if audit else "not audited",
     ]
     return f"{summary['name']:<8} " + " · ".join(parts)
+
+
+def _standing(model: Mapping[str, Any]) -> str:
+    return f"{model['alias']}, unaudited" if model.get("audit") == "unaudited" else str(model["alias"])
 
 
 def _table(title: str, rankers: Mapping[str, Any], cells: list[tuple[str, str]]) -> list[str]:

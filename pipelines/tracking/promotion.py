@@ -84,6 +84,16 @@ def judge(
     return verdicts
 
 
+def judge_audit(state: str) -> Verdict:
+    """Whether what the challenger was trained on passed the leakage audit: `state` as its training found it."""
+    return Verdict(
+        "audited",
+        state == "passed",
+        f"its training examples must have passed the leakage audit, got {state}; run `thaw run` without "
+        "training.allow_unaudited",
+    )
+
+
 @explained()
 def version_of(client: MlflowClient, name: str, alias: str) -> Any | None:
     """The registered version behind an alias, or None where there is no such model or alias."""

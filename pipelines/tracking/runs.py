@@ -19,12 +19,15 @@ from mlflow.types.schema import Array
 
 from pipelines.config import Config, redacted
 from pipelines.features import feature_set
+from pipelines.records.audited import audit_state
 from pipelines.retrieval.scorer import FILES
 from pipelines.tracking.store import connect, explained, model_name
 from schemas.manifest import Manifest
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+AUDIT_TAG = "thaw.audit"
+"""Tag of runs and versions: `passed`, or `unaudited`."""
 SCORER = "scorer"
 """The logged model's name, and its artifact's."""
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -107,6 +110,7 @@ def log_training(
             {
                 "thaw.records_digest": records.content_digest,
                 "thaw.code_version": records.code_version,
+                AUDIT_TAG: audit_state(records),
                 "thaw.audit_digest": records.parents.get("audit", "none"),
             }
         )
@@ -129,7 +133,16 @@ def log_training(
             )
     version = str(logged.registered_model_version)
     client.set_registered_model_alias(name, CHALLENGER, version)
+    client.set_model_version_tag(name, version, AUDIT_TAG, audit_state(records))
+    client.update_model_version(name, version, _description(records))
     return {"run_id": run_id, "name": name, "version": version}
+
+
+def _description(records: Manifest) -> str:
+    """Of a registered version, for people."""
+    if audit_state(records) == "passed":
+        return f"Trained on records {records.content_digest[:12]}, whose examples passed the leakage audit."
+    return f"UNAUDITED: the examples of records {records.content_digest[:12]} passed no leakage audit. For trials only."
 
 
 def signature(config: Config) -> ModelSignature:

@@ -105,6 +105,28 @@ def test_a_parent_made_with_another_meaning_of_the_data_is_refused(workspace) ->
         execute(counting_job([], parents=("left",), dataset="both"), config(labels=other), workspace, None)
 
 
+def test_a_parent_that_a_job_can_do_without_is_left_out_where_it_is_missing_or_of_other_data(workspace) -> None:
+    seen = []
+
+    def run(context):
+        seen.append(sorted(context.parents))
+        return Draft(tables={"n": write_json(context.staging, "n.json", 1)})
+
+    job = counting_job([], parents=("left", "right"), dataset="both", run=run)
+    allowed = replace(job, optional=lambda config: ("right",) if config.training.allow_unaudited else ())
+    trial = config(training={"allow_unaudited": True})
+    execute(counting_job([]), config(), workspace, None)
+    execute(counting_job([], name="left", dataset="left", parents=("counts",)), config(), workspace, None)
+    with pytest.raises(WorkspaceError, match="needs the dataset `right`"):
+        execute(allowed, config(), workspace, None)
+    execute(allowed, trial, workspace, None)
+    grown(workspace, 1, 2)
+    execute(allowed, trial, workspace, None, force=True)
+    grown(workspace, 2, 2)
+    execute(allowed, trial, workspace, None)
+    assert seen == [["left"], ["left"], ["left", "right"]]
+
+
 def test_a_damaged_dataset_is_made_again_and_never_read(workspace) -> None:
     runs = []
     made = execute(counting_job(runs), config(), workspace, None).dataset

@@ -25,9 +25,17 @@ def audit(passed: bool) -> Dataset:
 def test_examples_without_a_passed_audit_are_refused() -> None:
     from jobs.write_records import check_audit
 
-    check_audit(audit(True))
+    assert check_audit(audit(True)) is True
     with pytest.raises(LeakageError, match="must have passed the audit"):
         check_audit(audit(False))
+
+
+def test_records_without_an_audit_are_written_only_where_the_configuration_allows_it(config) -> None:
+    from jobs.write_records import JOB, check_audit
+
+    assert check_audit(None) is False
+    allowed = config.model_copy(update={"training": config.training.model_copy(update={"allow_unaudited": True})})
+    assert (JOB.optional(config), JOB.optional(allowed)) == ((), ("audit",))
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +110,12 @@ def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(spark
         "test": 15,
     }
     assert draft.facts["splits"]["train"]["positives"] == 20
+    assert draft.facts["audit"] == {"passed": True}
     assert draft.as_of == {"test_start": 1_700_000_000_000_075}
     state = EncoderState.model_validate(records.read_json("encoder"))
     assert state.vocabularies == {"genre": ("g0", "g1", "g2")}
+    later = read_split(records, "test")["item_genre"]
+    assert set(later.ravel()) == {0, 1}  # missing, and a category that training never saw: known to be unknown
 
 
 def test_two_examples_of_one_id_are_an_error_that_names_both(spark, config, tmp_path: Path) -> None:

@@ -51,9 +51,25 @@ def test_shards_are_counted_over_all_splits_and_the_digest_is_the_content_s(mani
 
 
 def test_only_the_version_that_was_promoted_is_champion(manifests) -> None:
-    assert summary_of(manifests, "shop", {})["model"] == {"name": "thaw", "version": "3", "alias": "champion"}
+    model = summary_of(manifests, "shop", {})["model"]
+    assert model == {"name": "thaw", "version": "3", "audit": None, "alias": "champion"}
     newer = {**manifests, "model": manifest("model", notes={"name": "thaw", "version": "4"})}
     assert summary_of(newer, "shop", {})["model"]["alias"] == "challenger"
+
+
+def test_an_audit_of_older_examples_is_not_shown_as_theirs(manifests) -> None:
+    def audited(digest):
+        audit = manifests["audit"].model_copy(update={"parents": {"examples": digest}})
+        return summary_of({**manifests, "audit": audit}, "shop", {})["audit"]
+
+    assert audited(manifests["examples"].content_digest)["passed"] is True
+    assert audited("of-yesterday") is None
+
+
+def test_a_model_of_unaudited_records_is_called_so(manifests) -> None:
+    trial = manifest("model", {"audit": "unaudited"}, notes={"name": "thaw", "version": "4"})
+    line, *_ = terminal_table(summary_of({**manifests, "model": trial}, "shop", {})).splitlines()
+    assert "model thaw version 4 (challenger, unaudited)" in line
 
 
 def test_the_terminal_table_lists_the_model_above_what_it_must_beat(manifests) -> None:

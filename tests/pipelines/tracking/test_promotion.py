@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.config import PromotionOptions, parse_config
 from pipelines.errors import TrackingError
-from pipelines.tracking.promotion import Rival, crown, judge, rival, scorer_files, version_of
+from pipelines.tracking.promotion import Rival, crown, judge, judge_audit, rival, scorer_files, version_of
 from pipelines.tracking.runs import CHALLENGER, CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
 
@@ -29,6 +29,13 @@ def measured(ndcg, recall=0.5) -> dict:
 def verdicts(champion=None, baseline=0.2, **options) -> dict[str, tuple[bool, str]]:
     found = judge(PromotionOptions(**options), measured(0.3), {"popularity": measured(baseline)}, champion)
     return {verdict.check: (verdict.passed, verdict.detail) for verdict in found}
+
+
+def test_what_was_trained_on_unaudited_examples_is_never_promoted() -> None:
+    assert judge_audit("passed").passed
+    refused = judge_audit("unaudited")
+    assert not refused.passed
+    assert "must have passed the leakage audit, got unaudited; run `thaw run` without training.allow" in refused.detail
 
 
 def test_a_first_model_needs_no_champion_to_beat() -> None:

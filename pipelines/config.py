@@ -41,8 +41,8 @@ def _duration(value: object) -> object:
 
 
 def _window(value: object) -> object:
-    if value != LIFETIME and parse_duration(str(value)) == 0:
-        raise ValueError(f"a window must be longer than zero or `{LIFETIME}`, got {value!r}")
+    if value != LIFETIME and (str(value).lstrip().startswith("-") or parse_duration(str(value)) == 0):
+        raise ValueError(f"a window must be longer than zero, such as 7d, or `{LIFETIME}`; got {value!r}")
     return value
 
 
@@ -629,7 +629,8 @@ def _explain(kind: str, location: tuple[int | str, ...], message: str, value: ob
     if kind == "missing":
         return f"`{path}` must be set; add it to the configuration"
     text = message.removeprefix("Value error, ")
-    return f"`{path}`: {text}" if isinstance(value, dict | BaseModel) else f"`{path}`: {text} (got {value!r})"
+    told = isinstance(value, dict | BaseModel) or text.endswith(f"got {value!r}")
+    return f"`{path}`: {text}" if told else f"`{path}`: {text} (got {value!r})"
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

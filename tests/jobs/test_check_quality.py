@@ -206,6 +206,77 @@ def test_nan_and_infinities_go_to_the_quarantine_each_counted_by_its_rule(spark,
     assert sorted(clean.read_table("interactions")["weight"].to_pylist()) == [0, 1, 2, 3, 4]
 
 
+def test_a_log_whose_times_go_back_and_stand_still_loses_nothing(spark, config, tmp_path, capsys) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    times = [START + n for n in (5, 5, 3, 9, 3, 5, 1)]
+    rows = [f"u{n % 2},i{n},{time}" for n, time in enumerate(times)] + [f"u0,i0,{times[0]}"]
+    for seed in (1, 2):
+        random.Random(seed).shuffle(rows)
+        (data / "log.csv").write_text("\n".join(["user,item,at", *rows]))
+        log = "[{path: log.csv, user_id: user, item_id: item, event_time: {column: at, unit: s}}]"
+        assert run(config, data, out, "--set", f"source.interactions={log}", "--force") == 0
+        clean = Workspace.open(str(out)).current("clean")
+        assert clean.manifest.facts["rows"] == {"in": 8, "out": 7, "quarantined": 0, "duplicates": 1}
+        found = clean.read_table("interactions", ["item_id", "event_time"]).to_pylist()
+        assert {row["item_id"]: row["event_time"] // 10**6 for row in found} == {
+            f"i{n}": t for n, t in enumerate(times)
+        }
+
+
+def test_events_available_before_they_happened_go_to_the_quarantine(spark, config, tmp_path) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    rows = [f"u,i{n},{START + n},{START + n + (-1 if n == 3 else n % 2)}" for n in range(10)]
+    (data / "log.csv").write_text("\n".join(["user,item,at,seen", *rows]))
+    times = "event_time: {column: at, unit: s}, available_time: {column: seen, unit: s}"
+    log = f"[{{path: log.csv, user_id: user, item_id: item, {times}}}]"
+    assert run(config, data, out, "--set", f"source.interactions={log}") == 0
+    clean = Workspace.open(str(out)).current("clean")
+    assert clean.manifest.facts["rows"] == {"in": 10, "out": 9, "quarantined": 1, "duplicates": 0}
+    (bad,) = clean.read_table("quarantine").to_pylist()
+    assert (bad["reason"], json.loads(bad["row"])["item"]) == ("available_time: earlier than event_time", "i3")
+
+
+def test_two_content_rows_of_one_id_and_time_are_a_copy_or_a_contradiction_each_counted(
+    spark, config, tmp_path
+) -> None:
+    data, out = write(tmp_path / "data", 1), tmp_path / "out"
+    rows = [f"i{n},rock,{START}" for n in range(8)]
+    rows += [f"i1,rock,{START}", f"i2,jazz,{START}", f"i3,jazz,{START + 1}"]  # a copy, a contradiction, a later version
+    (data / "genres.csv").write_text("\n".join(["item,genre,at", *rows]))
+    items = "{path: genres.csv, id: item, valid_from: {column: at, unit: s}, columns: {genre: {kind: category}}}"
+    assert run(config, data, out, "--set", f"source.items=[{items}]") == 0
+    clean = Workspace.open(str(out)).current("clean")
+    assert clean.manifest.facts["content"]["items[0]"] == {"in": 11, "out": 9, "quarantined": 1, "duplicates": 1}
+    bad = [row for row in clean.read_table("quarantine").to_pylist() if row["source"] == "items[0]"]
+    assert [row["reason"] for row in bad] == ["valid_from: another row of this id says otherwise at the same time"]
+    kept = {(r["item_id"], r["valid_from"] // 10**6): r["genre"] for r in clean.read_table("items").to_pylist()}
+    assert len(kept) == 9 and kept["i3", START + 1] == "jazz"
+    assert kept["i2", START] in ("rock", "jazz")  # the smallest by value, whatever the order
+
+
+def test_zone_less_times_across_a_change_of_clocks_are_refused_until_the_zone_is_given(
+    spark, config, tmp_path, capsys
+) -> None:
+    data = write(tmp_path / "data", 1)
+    local = ["2023-10-29 01:30:00", "2023-10-29 02:30:00", "2023-10-29 03:30:00"]
+    (data / "log.csv").write_text("\n".join(["user,item,at", *(f"u,i{n},{time}" for n, time in enumerate(local))]))
+
+    def override(zone):
+        return (
+            f"source.interactions=[{{path: log.csv, user_id: user, item_id: item, event_time: {{column: at{zone}}}}}]"
+        )
+
+    assert run(config, data, tmp_path / "no", "--set", override("")) == 2
+    said = capsys.readouterr().err
+    assert "times without a zone need one" in said and "event_time.zone, such as zone: UTC" in said
+    assert run(config, data, tmp_path / "out", "--set", override(", zone: Europe/Oslo")) == 0
+    log = Workspace.open(str(tmp_path / "out")).current("clean").read_table("interactions").sort_by("item_id")
+    utc = [dt.datetime(2023, 10, 28, 23, 30), dt.datetime(2023, 10, 29, 0, 30), dt.datetime(2023, 10, 29, 2, 30)]
+    assert [t // 10**6 for t in log["event_time"].to_pylist()] == [
+        int(t.replace(tzinfo=dt.UTC).timestamp()) for t in utc
+    ]
+
+
 def test_items_that_the_catalogue_lacks_stay_in_the_log_and_are_counted_in_a_note(
     spark, config, tmp_path, capsys
 ) -> None:

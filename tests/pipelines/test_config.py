@@ -39,7 +39,15 @@ def test_an_unknown_key_inside_a_list_names_the_nearest_valid_key() -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"preferences": {"windows": ["0d"]}}, "longer than zero"),
+        ({"preferences": {"windows": ["0d"]}}, r"windows.0`: a window .* longer than zero, such as 7d, .*; got '0d'$"),
+        (
+            {"preferences": {"windows": ["-1d"]}},
+            r"windows.0`: a window .* longer than zero, such as 7d, .*; got '-1d'$",
+        ),
+        ({"preferences": {"period": "-1d"}}, r"period`: a duration must be a whole number and a unit .*; got '-1d'$"),
+        ({"labels": {**SMALL["labels"], "label_window": "-1s"}}, r"label_window`: a duration must be a whole number"),
+        ({"features": {"max_missing_share": {"user_age": 1.5}}}, r"features.max_missing_share.user_age`: .* 1"),
+        ({"features": {"drift_periods": 1}}, r"features.drift_periods`: .* 2"),
         ({"preferences": {"landing_delay": "3h", "publish_delay": "2h"}}, "publish_delay must not be shorter"),
         ({"preferences": {"entities": ["item.genre"]}}, "preferences.entities must be among"),
         ({"preferences": {"recent": ["tags"]}}, "preferences.recent must be among"),

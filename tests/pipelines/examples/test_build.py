@@ -111,3 +111,26 @@ def test_what_arrives_after_a_cut_changes_no_example_before_it(tables, config) -
         closed = built.examples.where(f"event_time <= {cut} and label_time <= {cut}")
         found.append((sorted(map(str, closed.collect())), built.exists.where(f"exists_from <= {cut}").count()))
     assert found[0] == found[1] and len(found[0][0]) > 20
+
+
+def test_a_window_longer_than_the_log_holds_all_of_it(tables, config) -> None:
+    from pipelines.examples.build import build
+
+    settings = config(preferences={"windows": ["400us", "lifetime"]})  # the log covers 200
+    rows = build(tables(history()), settings, FITTED).examples.collect()
+    assert len(rows) > 20
+    for name in ("user_click_count", "item_click_count", "item_colour_click_count", "item_click_rate"):
+        assert [row[f"{name}_400us"] for row in rows] == [row[f"{name}_lifetime"] for row in rows]
+    assert any(row["item_click_count_lifetime"] for row in rows)
+
+
+def test_users_with_a_single_event_have_examples_without_a_history(tables, config) -> None:
+    from pipelines.examples.build import build
+
+    events = [f"u{n} i {n * 6} impression" for n in range(1, 31)] + ["u5 i 31 click"]
+    rows = build(tables(events), config(), FITTED).examples.collect()
+    assert len(rows) > 20 and {row.split for row in rows} == {"train", "validation", "test"}
+    assert {row.user_id: row.label for row in rows}["u5"] == 1
+    assert all(row.user_click_count_lifetime is None and row.user_recent_item_id is None for row in rows)
+    assert all(row.cold_user == (row.split != "train") for row in rows)
+    assert rows[-1].item_click_count_lifetime is None or max(row.item_click_count_lifetime or 0 for row in rows) == 1

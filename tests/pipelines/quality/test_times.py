@@ -55,6 +55,37 @@ def test_times_of_every_unit_become_utc_microseconds_or_say_what_is_wrong(spark)
         assert (None if problem else moment, problem) == case[4:], case
 
 
+OSLO = [
+    # local text, UTC
+    ("2024-10-27 01:59:59", "2024-10-26T23:59:59Z"),
+    ("2024-10-27 02:00:00", "2024-10-27T00:00:00Z"),  # this hour comes twice: its first coming is meant
+    ("2024-10-27 02:59:59", "2024-10-27T00:59:59Z"),
+    ("2024-10-27 03:00:00", "2024-10-27T02:00:00Z"),
+    ("2024-10-27 02:30:00+01:00", "2024-10-27T01:30:00Z"),  # an offset in the text says which
+    ("2024-03-31 01:59:59", "2024-03-31T00:59:59Z"),
+    ("2024-03-31 02:30:00", "2024-03-31T01:30:00Z"),  # this hour never was: the clock is taken for one not yet set
+    ("2024-03-31 03:30:00", "2024-03-31T01:30:00Z"),
+]
+
+
+@pytest.mark.parametrize("pattern", [None, "yyyy-MM-dd HH:mm:ss"])
+def test_local_times_across_a_change_of_clocks_are_those_of_the_zone_that_is_given(spark, pattern) -> None:
+    cases = [case for case in OSLO if pattern is None or "+" not in case[0]]
+    frame = spark.createDataFrame([(text,) for text, _ in cases], "text string")
+    time = TimeColumn(column="text", zone="Europe/Oslo", unit="format" if pattern else "iso", format=pattern)
+    moment, problem = parse_time(F.col("text"), frame.schema["text"].dataType, time, "k")
+    found = {row["text"]: (row["moment"], row["problem"]) for row in frame.select(
+        "text", moment.alias("moment"), problem.alias("problem")
+    ).collect()}  # fmt: skip
+    assert found == {text: (us(utc), None) for text, utc in cases}
+
+
+def test_local_times_across_a_change_of_clocks_are_refused_where_no_zone_is_given(spark) -> None:
+    frame = spark.createDataFrame([(text,) for text, _ in OSLO if "+" not in text], "text string")
+    _, problem = parse_time(F.col("text"), frame.schema["text"].dataType, TimeColumn(column="text"), "k")
+    assert {row["p"] for row in frame.select(problem.alias("p")).collect()} == {NO_ZONE}
+
+
 def test_a_column_that_cannot_be_what_the_configuration_says_is_refused_as_a_whole(spark) -> None:
     types = spark.sql("select 1L n, timestamp_ntz'2024-01-01' local, timestamp'2024-01-01' instant, 'x' text").schema
 

@@ -37,7 +37,9 @@ class Features:
     notes: tuple[str, ...]
     facts: Mapping[str, Any]
     report: Mapping[str, Any]
-    """{"expectations": [...], "features": {name: {"missing_share", "lowest", "highest", "mean", "drift"}}}."""
+    """{"expectations": [{"expectation", "success"}],
+    "features": {name: {"missing_share", "lowest", "highest", "mean"}},
+    "drift": [{"feature", "measure", "since", "value", "usual", "score"}]}: those that drifted, farthest first."""
 
 
 def check_features(profile: pa.Table, config: Config) -> Features:
@@ -47,25 +49,39 @@ def check_features(profile: pa.Table, config: Config) -> Features:
     """
     strayed = drifts(profile, config.features.drift_periods)
     shapes = _shapes(profile)
-    frame, ranges = _extremes(profile), bounds(config)
-    ranges = {name: ends for name, ends in ranges.items() if name in frame}
-    for name, share in _share_limits(config).items():
-        frame[f"{name} {MISSING}"] = shapes[name]["missing_share"]
-        ranges[f"{name} {MISSING}"] = (None, share)
-    if config.features.max_drift is not None:
-        for drift in reversed(strayed):  # the farthest of a feature is set last
-            frame[f"{drift.feature} {DRIFT}"] = drift.score
-            ranges[f"{drift.feature} {DRIFT}"] = (None, config.features.max_drift)
+    extremes = _extremes(profile)
+    columns: dict[str, Any] = dict(extremes)
+    numbers = {name: ends for name, ends in bounds(config).items() if name in columns}
+    shares, largest = _share_limits(config), config.features.max_drift
+    drifting = {} if largest is None else {drift.feature: drift for drift in reversed(strayed)}  # the farthest is last
+    columns |= {f"{name} {MISSING}": shapes[name]["missing_share"] for name in shares}
+    columns |= {f"{name} {DRIFT}": drift.score for name, drift in drifting.items()}
+    ranges: dict[str, Range] = {**numbers, **{f"{name} {MISSING}": (None, share) for name, share in shares.items()}}
+    ranges |= {f"{name} {DRIFT}": (None, largest) for name in drifting}
+    frame = pd.DataFrame(columns, index=extremes.index if len(extremes) else [0])
     _, outcome = validate(frame, range_suite("features", ranges), "BASIC")
     failed = dict.fromkeys(r.expectation_config.kwargs["column"] for r in outcome.results if not r.success)
-    if failed:
-        raise QualityGateError(
-            "\n".join(_complaint(column, ranges[column], profile, shapes, strayed) for column in failed)
-        )
+    broken = [
+        *(_out_of_range(name, *ends, profile) for name, ends in numbers.items() if name in failed),
+        *(
+            f"{name} must be missing in at most {share:.1%} of the examples (features.max_missing_share), got "
+            f"{shapes[name]['missing_share']:.1%}; mend its source, or allow more"
+            for name, share in shares.items()
+            if f"{name} {MISSING}" in failed
+        ),
+        *(
+            f"{name} must not drift by more than {largest:g} (features.max_drift), got {drift}; see what its source "
+            "did then, or allow more"
+            for name, drift in drifting.items()
+            if f"{name} {DRIFT}" in failed
+        ),
+    ]
+    if broken:
+        raise QualityGateError("\n".join(broken))
     return _told(outcome, shapes, [drift for drift in strayed if drift.score > config.features.drift_warning])
 
 
-def bounds(config: Config) -> dict[str, Range]:
+def bounds(config: Config) -> dict[str, tuple[float, float]]:
     """Smallest and largest possible value of every number among the features, by its kind; all are finite."""
     features = feature_set(config)
     content = {*features.user.content, *features.item.content}
@@ -74,7 +90,7 @@ def bounds(config: Config) -> dict[str, Range]:
         for statistic in config.preferences.statistics
         for window in windows_of(statistic, config.preferences)
     }
-    found: dict[str, Range] = {}
+    found: dict[str, tuple[float, float]] = {}
     for name in (column.name for column in features.columns if column.type == "float64"):
         # `_click_rate_7d` ends `item_x_click_rate_7d` too, where a statistic is called x_click: the longest is meant.
         ending = max((suffix for suffix in suffixes if name.endswith(suffix)), key=len, default=None)
@@ -131,7 +147,7 @@ def _shapes(profile: pa.Table) -> dict[str, dict[str, Any]]:
     for name, row in found.iterrows():
         measured = not np.isnan(row["lowest"])
         shapes[str(name)] = {
-            "missing_share": _rounded(1 - row["values"] / row["rows"]),
+            "missing_share": float((row["rows"] - row["values"]) / row["rows"]),
             "lowest": _rounded(row["lowest"]) if measured else None,
             "highest": _rounded(row["highest"]) if measured else None,
             "mean": _rounded(row["total"] / row["values"]) if measured else None,
@@ -139,38 +155,16 @@ def _shapes(profile: pa.Table) -> dict[str, dict[str, Any]]:
     return shapes
 
 
-def _complaint(
-    column: str, limits: Range, profile: pa.Table, shapes: Mapping[str, Any], strayed: Sequence[Drift]
-) -> str:
-    name, _, measure = column.partition(" ")
-    if measure == MISSING:
-        return (
-            f"{name} must be missing in at most {limits[1]:.1%} of the examples (features.max_missing_share), got "
-            f"{shapes[name]['missing_share']:.1%}; mend its source, or allow more"
-        )
-    if measure == DRIFT:
-        found = next(drift for drift in strayed if drift.feature == name)
-        return (
-            f"{name} must not drift by more than {limits[1]:g} (features.max_drift), got {found}; see what its source "
-            "did then, or allow more"
-        )
-    low, high = limits
+def _out_of_range(name: str, low: float, high: float, profile: pa.Table) -> str:
+    """What is wrong with a number that lies outside: the worst value, and when."""
     rows = profile.filter((pc.field("feature") == name) & pc.field("lowest").is_valid()).to_pylist()
-    value, row = max(
-        ((end, row) for row in rows for end in (row["lowest"], row["highest"])),
-        key=lambda pair: max(
-            low - pair[0] if low is not None else -np.inf, pair[0] - high if high is not None else -np.inf
-        ),
-    )
+    ends = [(end, row) for row in rows for end in (row["lowest"], row["highest"])]
+    value, row = max(ends, key=lambda pair: max(low - pair[0], pair[0] - high))
     day = np.datetime64(row["since"], "us").astype("datetime64[D]")
-    ends = [
-        f"at least {low:g}" if low not in (None, -LARGEST) else "",
-        f"at most {high:g}" if high not in (None, LARGEST) else "",
-    ]
-    rule = " and ".join(end for end in ends if end) or "finite"
+    rules = [f"at least {low:g}"] * (low > -LARGEST) + [f"at most {high:g}"] * (high < LARGEST)
     return (
-        f"{name} must be {rule}, got {value:g} in the period from {day} ({row['split']}); nothing was published: "
-        "correct the stage or the source that made it, then build the examples again"
+        f"{name} must be {' and '.join(rules) or 'finite'}, got {value:g} in the period from {day} ({row['split']}); "
+        "nothing was published: correct the stage or the source that made it, then build the examples again"
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from pipelines.config import load_config, parse_config
 from pipelines.errors import ConfigError, QualityGateError
 from pipelines.features import feature_set
+from pipelines.quality.data_docs import page
 from pipelines.quality.features import bounds, check_features
 from pipelines.storage import arrow_schema
 from schemas.preferences import US_PER_DAY
@@ -124,6 +125,20 @@ def test_a_feature_missing_in_every_row_is_a_note() -> None:
     found = check_features(pa.Table.from_pylist(rows, schema=table.schema), settings)
     assert found.notes == ("user_age is missing in every example: nothing can be learned from it",)
     assert found.facts["missing_everywhere"] == ["user_age"]
+
+
+def test_features_without_any_value_are_notes_and_nothing_more() -> None:
+    users = {"path": "u", "id": "u", "columns": {"age": {"kind": "number"}}}
+    settings = config(source={"users": [users]}, features={"max_missing_share": {"user_age": 1}, "max_drift": 99})
+    rows = [
+        {**row, "missing": 1000, "lowest": None, "highest": None, "mean": None, "std": None}
+        for row in profile(settings).to_pylist()
+    ]
+    found = check_features(pa.Table.from_pylist(rows, schema=arrow_schema(PROFILE)), settings)
+    assert len(found.notes) == 10
+    nothing = check_features(pa.Table.from_pylist(rows, schema=arrow_schema(PROFILE)), config())
+    assert nothing.facts["expectations"] == 0
+    assert "Evaluated Expectations" in page(nothing.outcome)
 
 
 def test_a_missing_share_above_its_maximum_is_refused_and_the_strictest_pattern_counts() -> None:

@@ -125,6 +125,10 @@ def test_a_parent_that_a_job_can_do_without_is_left_out_where_it_is_missing_or_o
     grown(workspace, 2, 2)
     execute(allowed, trial, workspace, None)
     assert seen == [["left"], ["left"], ["left", "right"]]
+    execute(counting_job([], name="right", dataset="right", parents=("counts", "left")), config(), workspace, None)
+    execute(counting_job([], name="left", dataset="left", parents=("counts",)), config(seed=5), workspace, None)
+    execute(allowed, trial, workspace, None)
+    assert seen[3] == ["left"]  # of the same root, but of another left
 
 
 def test_a_damaged_dataset_is_made_again_and_never_read(workspace) -> None:

@@ -28,6 +28,7 @@ def test_a_page_says_what_was_expected_and_what_was_seen() -> None:
     assert "minimum value must be greater than or equal to 0.0 . 0.25" in text
     assert "maximum value must be less than or equal to 1.0 . 0.75" in text
     assert "Successful Expectations 4" in text
+    assert "Run Info" not in text and "Great Expectations Version" not in text
     assert "fa-times" in page(outcome(0.25, 1.5)).partition("<body>")[2]
 
 

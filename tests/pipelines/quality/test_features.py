@@ -23,7 +23,7 @@ STATISTICS = [
     {"name": "click", "kind": "days_since"},
     {"name": "click", "kind": "decayed", "half_life": "7d"},
     {"name": "click", "kind": "distinct"},
-    {"name": "x_click", "kind": "mean"},
+    {"name": "x_click", "kind": "rate", "actions": ["click"], "of_actions": ["impression"]},
 ]
 
 
@@ -63,7 +63,7 @@ def test_what_a_feature_may_be_follows_from_its_kind() -> None:
         "click_days_since_lifetime": (0, LARGEST),
         "click_decayed_7d": (0, LARGEST),
         "click_distinct_7d": (0, LARGEST),
-        "x_click_mean_7d": (pytest.approx(1, abs=tiny), pytest.approx(5, abs=tiny)),
+        "x_click_rate_7d": (0, LARGEST),  # and no click_rate_7d
     }
     free = bounds(config())
     assert free["user_stars_mean_7d"] == free["user_stars_sum_7d"] == (-LARGEST, LARGEST)

@@ -119,14 +119,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     files and the code.
     """
     started = time.monotonic()
-<<<<<<< HEAD
     parents = open_parents(job, job.parents, config, workspace)
-=======
-    parents = _parents(workspace, job, config)
-    if job.one_lineage:
-        check_lineage(job.name, parents)
-        check_configuration(job.name, parents, config)
->>>>>>> 460e640 (Training refuses records whose examples passed no audit, or marks the trial, which is never promoted)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
@@ -188,22 +181,17 @@ def relevant(config: Config, sections: Sequence[str]) -> dict[str, Any]:
 
 def open_parents(job: Job, names: Sequence[str], config: Config, workspace: Workspace) -> dict[str, Dataset]:
     """What a job reads. Raises WorkspaceError where one is missing, or they do not belong together."""
-    parents = {name: _parent(workspace, job, name) for name in names}
+    optional = job.optional(config) if job.optional else ()
+    parents = {name: _parent(workspace, job, name) for name in names if name not in optional}
+    made_from = lineage(parents)
+    for name in optional:
+        dataset = workspace.current(name)
+        if dataset and all(made_from.get(key, value) == value for key, value in dataset.manifest.parents.items()):
+            parents[name] = _parent(workspace, job, name)
     if job.one_lineage:
         check_lineage(job.name, parents)
         check_configuration(job.name, parents, config)
     return parents
-
-
-def _parents(workspace: Workspace, job: Job, config: Config) -> dict[str, Dataset]:
-    optional = job.optional(config) if job.optional else ()
-    found = {name: _parent(workspace, job, name) for name in job.parents if name not in optional}
-    made_from = lineage(found)
-    for name in optional:
-        dataset = workspace.current(name)
-        if dataset and all(made_from.get(key, value) == value for key, value in dataset.manifest.parents.items()):
-            found[name] = _parent(workspace, job, name)
-    return found
 
 
 def _parent(workspace: Workspace, job: Job, name: str) -> Dataset:

@@ -173,6 +173,7 @@ def test_what_fails_after_the_evaluation_does_not_cost_the_report(failing, works
     monkeypatch.setattr(run, "execute", pretend)
     monkeypatch.setattr(run, "_start_spark", lambda config: None)
     monkeypatch.setattr(run, "conclude", lambda config, workspace, seconds: concluded.append(list(seconds)))
+    monkeypatch.setattr("pipelines.spark.stop_spark", lambda: None)  # other tests go on with this session
     assert run.run_chain(config(), workspace, None) == 3
     assert concluded == [list(CHAIN[1:])]
     assert "thaw: version 2 stays challenger" in capsys.readouterr().err

@@ -1,16 +1,21 @@
 """Prove that no future leaked into the examples, or stop the run (exit code 3) and publish nothing.
 
-Every row's clocks are checked, a seeded sample is recomputed by a plain method, and the examples are built again with
-another future after a cut: nothing before it may differ by a byte. docs/time.md says what that proves.
+Every row's clocks are checked, a seeded sample is recomputed by a plain method, each feature is held beside the label,
+raw rows are read again, and the examples are built again with another future after a cut: nothing before it may differ
+by a byte. docs/time.md says what that proves.
 """
 
+import argparse
+import datetime as dt
 import posixpath
 import sys
 from functools import partial
 
 from jobs.launch import Context, Draft, Job, main
+from pipelines.config import Config
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.audit.metamorphic import Published
+from pipelines.examples.audit.raw import RawData
 from pipelines.examples.build import build
 from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
@@ -18,6 +23,13 @@ from pipelines.spark import read_table, spark_session, spool
 from pipelines.storage import write_json
 from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
+from schemas.interactions import QUARANTINE
+from schemas.manifest import Manifest
+
+
+def fingerprint(config: Config, data: str) -> str:
+    """That there is raw data. Its content is that of the clean tables, or it is left out."""
+    return "raw data"
 
 
 def run(context: Context) -> Draft:
@@ -33,12 +45,33 @@ def run(context: Context) -> Draft:
         exists=read_table(spark, examples, "exists", EXISTS),
     )
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
+    raw = None
+    if context.data is not None:
+        raw = RawData(context.data, read_table(spark, clean, "quarantine", QUARANTINE), read_at(clean.manifest))
     with spool(spark, posixpath.join(context.staging, "spool")) as keep:
-        report = audit(built, tables, config, fitted, rebuild=partial(build, keep=keep))
+        report = audit(built, tables, config, fitted, partial(build, keep=keep), raw)
+    for skipped in report.skipped:
+        context.say(f"note: not checked: {skipped.name}; {skipped.why}")
     report.require()
     context.say(f"  {len(report.checks)} checks passed")
     result = report.to_json()
     return Draft(tables={"audit": write_json(context.staging, "audit.json", result)}, facts={"audit": result})
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`--thorough` is short for a value of the configuration."""
+    parser.add_argument(
+        "--thorough",
+        dest="set",
+        action="append_const",
+        const="audit.thorough=true",
+        help="as before a release: several cuts, every row built again from rows in another order, larger samples",
+    )
+
+
+def read_at(clean: Manifest) -> dt.datetime:
+    """When the raw files of a clean dataset were read, to the second in which that began."""
+    return dt.datetime.fromisoformat(clean.made_at) - dt.timedelta(seconds=clean.seconds - 1)
 
 
 JOB = Job(
@@ -47,6 +80,10 @@ JOB = Job(
     parents=("clean", "examples", "preferences"),
     sections=("audit", "labels", "split", "preferences", "evaluation", "source", "quality"),
     run=run,
+    reads_data=True,
+    data_optional=True,
+    fingerprint=fingerprint,
+    arguments=arguments,
 )
 
 if __name__ == "__main__":

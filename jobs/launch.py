@@ -85,6 +85,8 @@ class Job:
     """(config) -> parents that it can do without: one that is missing, or was made from other data, is left out."""
     reads_data: bool = False
     """True: it reads raw data, and `fingerprint` says which content."""
+    data_optional: bool = False
+    """True: it does without raw data, and says what it could not do."""
     fingerprint: Callable[[Config, str], str] | None = None
     """(config, data folder) -> digest of the raw files."""
     always: bool = False
@@ -123,7 +125,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
-        if folder is None:
+        if folder is None and not job.data_optional:
             raise InputError(f"{job.name} reads raw data; say where it is with --data FOLDER")
         data = folder
     raw = job.fingerprint(config, data) if job.fingerprint and data else ""

@@ -8,6 +8,8 @@ from pyspark.sql import functions as F
 from jobs.launch import Context, Draft, Job, main
 from pipelines.content.fit import fit_encoder
 from pipelines.errors import LeakageError
+from pipelines.examples.audit.encoder import check_encoder
+from pipelines.examples.audit.report import AuditReport
 from pipelines.features import feature_set
 from pipelines.records.order import duplicate_error
 from pipelines.records.shard_file import shard_name
@@ -30,6 +32,8 @@ def run(context: Context) -> Draft:
     spark = spark_session(config.spark)
     examples = read_table(spark, parent, "examples", example_table(features))
     state = fit_encoder(examples.where(F.col("split") == "train"), features, config.content)
+    fitted = check_encoder(spark, parent.table_paths("examples"), state, features, config.content)
+    AuditReport(tuple(fitted)).require()
     found = {row["split"]: (row["earliest"], row["latest"]) for row in _spans(examples).collect()}
     places = [(split, number) for split in SPLITS for number in range(options.num_shards)]
     written = write_shards(

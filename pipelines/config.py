@@ -348,6 +348,11 @@ class AuditOptions(Options):
     """The future changed by the metamorphic check starts at this quantile of availability."""
     drop_share: Share = 0.5
     """Share of the future's events that is deleted; as many are made up and added."""
+    max_feature_auc: float = Field(0.99, gt=0.5, le=1)
+    """A feature that alone tells positives from negatives better than this states the label. Honest ones come close
+    where negatives are drawn: clicks in the last hours against a whole catalogue of old news reach 0.978 (globo)."""
+    thorough: bool = False
+    """For releases: further cuts, every row built again from rows in another order, larger samples (--thorough)."""
 
 
 class RecordOptions(Options):

@@ -32,7 +32,7 @@ def sample_examples(examples: DataFrame, count: int, seed: int) -> list[dict[str
         # Three times as many as needed, so that chance never leaves fewer: the first of them are taken below.
         share = int(min(1.0, 3 * each / row["n"]) * _RESOLUTION)
         chosen = chosen | ((split == row["split"]) & ((order < share) | time.isin(row["first"], row["last"])))
-    rows = sorted(_rows(examples.where(chosen).withColumn(_ORDER, order)), key=lambda r: (r[_ORDER], r["example_id"]))
+    rows = sorted(rows_of(examples.where(chosen).withColumn(_ORDER, order)), key=lambda r: (r[_ORDER], r["example_id"]))
     kept: dict[str, dict[str, Any]] = {}
     for name in SPLITS:
         mine = [row for row in rows if row["split"] == name]
@@ -41,10 +41,20 @@ def sample_examples(examples: DataFrame, count: int, seed: int) -> list[dict[str
     return list(kept.values())
 
 
+def sample_training(examples: DataFrame, columns: list[str], count: int, seed: int) -> pa.Table:
+    """About `count` mature training examples by keyed hash, in its order: `label` and `columns`."""
+    train = examples.where(F.col("split") == "train")
+    share = min(1.0, count / max(train.count(), 1))
+    order = F.pmod(F.xxhash64(F.lit(f"{seed}:probe"), "example_id"), F.lit(_RESOLUTION))
+    chosen = train.where(order < int(share * _RESOLUTION)).select("example_id", order.alias(_ORDER), "label", *columns)
+    ordered = arrow(chosen).sort_by([(_ORDER, "ascending"), ("example_id", "ascending")])
+    return ordered.drop_columns(["example_id", _ORDER])
+
+
 def sample_candidates(candidates: DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
     """`count` candidates, seeded."""
     key = ("as_of", "known_by", "item_id", "in_effect_from")
-    return _rows(candidates.orderBy(F.xxhash64(F.lit(seed), *key), *key).limit(count))
+    return rows_of(candidates.orderBy(F.xxhash64(F.lit(seed), *key), *key).limit(count))
 
 
 def gather(rows: list[dict[str, Any]], tables: Tables, config: Config) -> Past:
@@ -52,14 +62,14 @@ def gather(rows: list[dict[str, Any]], tables: Tables, config: Config) -> Past:
     users = {row["user_id"] for row in rows if "user_id" in row}
     sampled = {row["item_id"] for row in rows}
     related = sampled | _sharing_a_category(tables.items, sampled, config)
-    user_log = _arrow(_only(tables.interactions, "user_id", users).select(*INTERACTIONS.names))
-    item_log = _arrow(_only(tables.interactions, "item_id", related).select(*INTERACTIONS.names))
+    user_log = arrow(only(tables.interactions, "user_id", users).select(*INTERACTIONS.names))
+    item_log = arrow(only(tables.interactions, "item_id", related).select(*INTERACTIONS.names))
     shown = related | set(user_log.column("item_id").unique().to_pylist())
     return Past(
         user_log=user_log,
         item_log=item_log,
-        items=_arrow(_only(tables.items, "item_id", shown)),
-        users=_arrow(_only(tables.users, "user_id", users)),
+        items=arrow(only(tables.items, "item_id", shown)),
+        users=arrow(only(tables.users, "user_id", users)),
     )
 
 
@@ -71,25 +81,27 @@ def _sharing_a_category(items: DataFrame, sampled: set[str], config: Config) -> 
     kinds = config.content_kinds("item")
     values = {c: F.col(c) if kinds[c] == "categories" else F.array(c) for c in columns}
     listed = items.select("item_id", *[F.array_compact(values[c]).alias(c) for c in columns])
-    own = _rows(_only(listed, "item_id", sampled))
+    own = rows_of(only(listed, "item_id", sampled))
     shared: set[str] = set()
     for column in columns:
         wanted = {value for row in own for value in row[column] or ()}
-        having = _only(listed.select("item_id", F.explode(column).alias("value")), "value", wanted)
-        shared |= {row["item_id"] for row in _rows(having.select("item_id").distinct())}
+        having = only(listed.select("item_id", F.explode(column).alias("value")), "value", wanted)
+        shared |= {row["item_id"] for row in rows_of(having.select("item_id").distinct())}
     return shared
 
 
-def _only(frame: DataFrame, column: str, values: set[str]) -> DataFrame:
+def only(frame: DataFrame, column: str, values: set[str]) -> DataFrame:
     """Rows whose `column` is among `values`."""
     wanted = pa.table({column: pa.array(sorted(values), pa.string())})
     return frame.join(F.broadcast(frame.sparkSession.createDataFrame(wanted)), on=column, how="left_semi")
 
 
-def _arrow(frame: DataFrame) -> pa.Table:
+def arrow(frame: DataFrame) -> pa.Table:
+    """The rows on the driver, in columns."""
     return frame.toArrow()
 
 
-def _rows(frame: DataFrame) -> list[dict[str, Any]]:
+def rows_of(frame: DataFrame) -> list[dict[str, Any]]:
+    """The rows on the driver."""
     rows: list[dict[str, Any]] = frame.toArrow().to_pylist()
     return rows

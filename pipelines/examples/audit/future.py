@@ -3,6 +3,10 @@
 What becomes of examples under another future is left to `metamorphic`.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -19,6 +23,8 @@ NEW_IDS = 5
 _MADE_UP = "made-up "
 _POOL = 200
 _LEAST_MADE = 0.05
+ALTERED_SHARE = 0.5
+"""Of the future's events and content versions that are not deleted, so many are changed."""
 _HOUR_US = US_PER_DAY // 24
 _RESOLUTION = 2**32
 
@@ -26,33 +32,76 @@ _RESOLUTION = 2**32
 def choose_cut(tables: Tables, candidates: DataFrame, config: Config) -> int:
     """Where the future begins: audit.cut_quantile of availability, or later, in the middle of the evaluation's clocks.
 
-    So examples of every split and candidates of evaluation lie before it. The quantile is that of whole hours, which
-    any partitioning counts alike.
+    So examples of every split and candidates of evaluation lie before it.
     """
-    hours = F.ceil(F.col("available_time") / F.lit(_HOUR_US)).cast("long").alias("hour")
-    rows = tables.interactions.groupBy(hours).agg(F.count("*").alias("n")).collect()
-    counts = {row["hour"]: row["n"] for row in rows}
-    wanted, seen, cut = config.audit.cut_quantile * sum(counts.values()), 0, 0
-    for hour in sorted(counts):
-        seen, cut = seen + counts[hour], hour * _HOUR_US
-        if seen >= wanted:
-            break
+    (cut,) = availability_quantiles(tables.interactions, [config.audit.cut_quantile])
     clocks = sorted(row["known_by"] for row in candidates.select("known_by").distinct().collect())
     return max(cut, int(clocks[len(clocks) // 2])) if clocks else cut
+
+
+def availability_quantiles(log: DataFrame, shares: Sequence[float]) -> list[int]:
+    """The whole hour by which each share of the log was available: any partitioning counts those alike."""
+    hours = F.ceil(F.col("available_time") / F.lit(_HOUR_US)).cast("long").alias("hour")
+    rows = log.groupBy(hours).agg(F.count("*").alias("n")).collect()
+    counts = {row["hour"]: row["n"] for row in rows}
+    ordered = sorted(counts)
+    reached = list(accumulate(counts[hour] for hour in ordered))
+    places = [bisect_left(reached, share * reached[-1]) for share in shares]
+    return [ordered[min(place, len(ordered) - 1)] * _HOUR_US for place in places]
 
 
 def other_future(tables: Tables, cut: int, config: Config) -> Tables:
     """`tables` with another future, their rows in another order and in another number of partitions.
 
-    Up to the cut nothing changes: not one event available by then, not one content version valid by then.
+    Up to the cut nothing changes: not one event available by then, not one content version valid by then. Of what comes
+    after it, some is deleted, some of the rest altered, and as much as is deleted made up and added.
     """
     log = tables.interactions
     past = F.col("available_time") <= cut
     kept = log.where(past | ~_chosen(config.seed, "drop", INTERACTIONS.names, config.audit.drop_share))
+    altered = _altered_events(kept, cut, config)
+    return disordered(
+        Tables(
+            interactions=altered.unionByName(_made_up_events(log, cut, config)),
+            items=_other_content(tables.items, "item", cut, config),
+            users=_other_content(tables.users, "user", cut, config),
+        ),
+        config,
+    )
+
+
+def disordered(tables: Tables, config: Config) -> Tables:
+    """The same rows in another order, in another number of partitions."""
+
+    def of(frame: DataFrame, key: Sequence[str]) -> DataFrame:
+        partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions", "8") or 8) + 3
+        by_hash = F.xxhash64(F.lit(f"{config.seed}:order"), *key)
+        return frame.repartition(partitions, by_hash).sortWithinPartitions(by_hash)
+
     return Tables(
-        interactions=_disordered(kept.unionByName(_made_up_events(log, cut, config)), INTERACTIONS.names, config),
-        items=_other_content(tables.items, "item", cut, config),
-        users=_other_content(tables.users, "user", cut, config),
+        interactions=of(tables.interactions, INTERACTIONS.names),
+        items=of(tables.items, ("item_id", "valid_from")),
+        users=of(tables.users, ("user_id", "valid_from")),
+    )
+
+
+def _altered_events(log: DataFrame, cut: int, config: Config) -> DataFrame:
+    """`log` with other arrivals, after the cut, and other weights for a share of what was available only after it."""
+    chosen = (F.col("available_time") > cut) & _chosen(config.seed, "alter", INTERACTIONS.names, ALTERED_SHARE)
+
+    def pick(purpose: str, below: int) -> Column:
+        return _pick(config.seed, purpose, INTERACTIONS.names, below)
+
+    changed = {
+        "available_time": F.greatest("event_time", F.lit(cut + 1) + pick("other arrival", 7 * US_PER_DAY)),
+        # A weight that names the event stays: two events must not become one.
+        "weight": F.col("weight") + (0 if "weight" in config.quality.event_key else 1 + pick("other weight", 7)),
+    }
+    return log.select(
+        *(
+            F.when(chosen, changed[name]).otherwise(F.col(name)).alias(name) if name in changed else F.col(name)
+            for name in INTERACTIONS.names
+        )
     )
 
 
@@ -102,13 +151,17 @@ def _share_to_make(log: DataFrame, cut: int, config: Config) -> float:
 
 
 def _other_content(versions: DataFrame, side: Side, cut: int, config: Config) -> DataFrame:
-    """Later versions thinned out, and altered copies of versions added after the cut, of known and of new ids."""
+    """Later versions thinned out and some altered, and altered copies added after the cut, of known and of new ids."""
     contract = content_table(side, config.content_kinds(side))
     key, seed = list(contract.key), config.seed
     # When something came into being is a fact, not a version: no row that says so for an earlier time is taken away.
     facts = (F.col("valid_from") <= cut) | (F.col("created_at") <= cut)
     chosen = _chosen(seed, "drop", key, config.audit.drop_share)
-    kept = versions.where(F.coalesce(facts, F.lit(False)) | ~chosen)
+    values = [column for column in contract if column.name not in (*key, "created_at")]
+    other = (F.col("valid_from") > cut) & _chosen(seed, "alter", key, ALTERED_SHARE)
+    kept = versions.where(F.coalesce(facts, F.lit(False)) | ~chosen).withColumns(
+        {column.name: F.when(other, _altered(column)).otherwise(F.col(column.name)) for column in values}
+    )
     valid_from = F.lit(cut + 1) + _pick(seed, "valid from", key, 7 * US_PER_DAY)
     is_new = _pick(seed, "is new", key, 4) == 0
     new = F.concat(F.lit(_MADE_UP), _pick(seed, "new", key, NEW_IDS).cast("string"))
@@ -116,11 +169,11 @@ def _other_content(versions: DataFrame, side: Side, cut: int, config: Config) ->
         F.when(is_new, new).otherwise(F.col(f"{side}_id")).alias(f"{side}_id"),
         valid_from.alias("valid_from"),
         F.when(is_new, valid_from).otherwise(F.col("created_at")).alias("created_at"),
-        *[_altered(column).alias(column.name) for column in contract if column.name not in (*key, "created_at")],
+        *[_altered(column).alias(column.name) for column in values],
     )
     distinct = made.join(versions.select(*key), on=key, how="left_anti").groupBy(*key)
     fresh = distinct.agg(*[F.min(name).alias(name) for name in contract.names if name not in key])
-    return _disordered(select_contract(kept.unionByName(fresh), contract), key, config)
+    return select_contract(kept.unionByName(fresh), contract)
 
 
 def _altered(column: ContractColumn) -> Column:
@@ -135,13 +188,6 @@ def _altered(column: ContractColumn) -> Column:
             return F.transform(value, lambda x: (-x - F.lit(1)).cast("float"))
         case _:
             return F.coalesce(-value - 1, F.lit(0).cast("double"))
-
-
-def _disordered(frame: DataFrame, key: list[str], config: Config) -> DataFrame:
-    """The same rows in another order, in another number of partitions."""
-    partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions", "8") or 8) + 3
-    by_hash = F.xxhash64(F.lit(f"{config.seed}:order"), *key)
-    return frame.repartition(partitions, by_hash).sortWithinPartitions(by_hash)
 
 
 def _chosen(seed: int, purpose: str, key: list[str], share: float) -> Column:

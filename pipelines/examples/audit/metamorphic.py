@@ -4,7 +4,8 @@ This holds whatever the build does inside, and for all rows rather than a sample
 is fitted is the training period's own affair, checked by `priors`. What the other future is, is left to `future`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, Window
@@ -12,14 +13,16 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines.config import Config, parse_duration
-from pipelines.examples.audit.future import choose_cut, other_future
-from pipelines.examples.audit.report import Check, mismatch
+from pipelines.examples.audit.future import disordered, other_future
+from pipelines.examples.audit.report import Check, Kind, mismatch
 from pipelines.examples.build import Built
 from pipelines.examples.tables import Tables
+from schemas.examples import EXISTS
 from schemas.fitted import Fitted
 
 COLD = ("cold_user", "cold_item")
 LABEL = ("label", "weight", "label_time")
+CANDIDATE_KEY = ("as_of", "known_by", "item_id", "in_effect_from")
 
 
 @dataclass(frozen=True)
@@ -50,32 +53,86 @@ class Comparison:
     """…but only where both frames have any row of the same values in these columns."""
 
 
-def check_future(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
+@dataclass(frozen=True)
+class Change:
+    """What is different in the second build."""
+
+    name: str
+    kind: Kind
+
+
+ANOTHER_FUTURE = Change("another future", "future")
+ANOTHER_ORDER = Change("another row order", "thorough")
+
+
+def check_future(
+    built: Published,
+    tables: Tables,
+    config: Config,
+    fitted: Fitted,
+    build: Build,
+    cut: int,
+    change: Change = ANOTHER_FUTURE,
+) -> list[Check]:
     """Rebuild under another future and compare everything that lies at or before the cut."""
-    cut = choose_cut(tables, built.candidates, config)
-    other = other_future(tables, cut, config)
-    kept = [frame.persist() for frame in (other.interactions, other.items, other.users)]
+    flags_fixed = fitted.cuts.validation_start <= cut
+    with _persisted(other_future(tables, cut, config)) as other:
+        again = build(other, config, fitted)
+        before, after = _until(cut, built), _until(cut, again)
+        examples = _of_examples(built.examples.columns, cut, flags_fixed)
+        candidates = _of_candidates(built.candidates.columns, config, flags_fixed)
+        exists = Comparison("item", EXISTS.key, {"existence": ["exists_from"]})
+        return [
+            *compare(before.examples, after.examples, examples, change),
+            *compare(before.candidates, after.candidates, candidates, change),
+            *compare(before.exists, after.exists, exists, change),
+        ]
+
+
+def check_order(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
+    """Rebuild from the same rows in another order and other partitions: every row must be the same."""
+    keys = {"example": ("example_id",), "candidate": CANDIDATE_KEY, "item": EXISTS.key}
+    with _persisted(disordered(tables, config)) as other, _other_partitions(other.interactions):
+        again = build(other, config, fitted)
+        pairs = zip(
+            (built.examples, built.candidates, built.exists),
+            (again.examples, again.candidates, again.exists),
+            keys.items(),
+            strict=True,
+        )
+        checks = []
+        for before, after, (what, key) in pairs:
+            columns = [name for name in before.columns if name not in key]
+            checks += compare(before, after, Comparison(what, key, {"columns": columns}), ANOTHER_ORDER)
+        return checks
+
+
+@contextmanager
+def _persisted(tables: Tables) -> Iterator[Tables]:
+    """`tables`, computed once, until the block ends."""
+    kept = [frame.persist() for frame in (tables.interactions, tables.items, tables.users)]
     try:
-        return _compare_all(built, build(other, config, fitted), cut, config, fitted.cuts.validation_start <= cut)
+        yield tables
     finally:
         for frame in kept:
             frame.unpersist()
 
 
-def _compare_all(
-    built: Published, again: Built | Published, cut: int, config: Config, flags_fixed: bool
+@contextmanager
+def _other_partitions(frame: DataFrame) -> Iterator[None]:
+    """Within the block, Spark shuffles into another number of partitions."""
+    conf, name = frame.sparkSession.conf, "spark.sql.shuffle.partitions"
+    usual = str(conf.get(name))
+    conf.set(name, str(int(usual) + 3))
+    try:
+        yield
+    finally:
+        conf.set(name, usual)
+
+
+def compare(
+    before: DataFrame, after: DataFrame, comparison: Comparison, change: Change = ANOTHER_FUTURE
 ) -> list[Check]:
-    examples = [frame.where(F.col("event_time") <= cut) for frame in (built.examples, again.examples)]
-    candidates = [_candidates_until(cut, frame) for frame in (built.candidates, again.candidates)]
-    exists = [frame.where(F.col("exists_from") <= cut) for frame in (built.exists, again.exists)]
-    return [
-        *compare(examples[0], examples[1], _of_examples(built.examples.columns, cut, flags_fixed)),
-        *compare(candidates[0], candidates[1], _of_candidates(built.candidates.columns, config, flags_fixed)),
-        *compare(exists[0], exists[1], Comparison("item", ("item_id",), {"existence": ["exists_from"]})),
-    ]
-
-
-def compare(before: DataFrame, after: DataFrame, comparison: Comparison) -> list[Check]:
     """One check a group of columns, and one that no required row is missing on either side."""
     key, groups = list(comparison.key), comparison.groups
     sides = [_digests(frame, comparison, side) for frame, side in ((before, "before"), (after, "after"))]
@@ -95,11 +152,13 @@ def compare(before: DataFrame, after: DataFrame, comparison: Comparison) -> list
     found = joined.agg(*counts).collect()[0]
     checks = []
     for i, name in enumerate(broken):
-        detail = "equal under another future, row order and partitioning"
+        detail = f"equal under {change.name} and partitioning"
         if found[f"n{i}"]:
             where = found[f"key{i}"].asDict()
-            detail = _first_difference(before, after, where, groups.get(name, []), comparison.what)
-        checks.append(Check(f"another future: {comparison.what} {name}", found["rows"], found[f"n{i}"], detail))
+            detail = _first_difference(before, after, where, groups.get(name, []), comparison.what, change.name)
+        checks.append(
+            Check(f"{change.name}: {comparison.what} {name}", change.kind, found["rows"], found[f"n{i}"], detail)
+        )
     return checks
 
 
@@ -112,18 +171,23 @@ def _of_examples(columns: list[str], cut: int, flags_fixed: bool) -> Comparison:
 
 def _of_candidates(columns: list[str], config: Config, flags_fixed: bool) -> Comparison:
     """Candidates there from the clock's first moment on must be there again; later ones depend on its last example."""
-    key = ("as_of", "known_by", "item_id", "in_effect_from")
-    features = [name for name in columns if name not in (*COLD, *key)]
+    features = [name for name in columns if name not in (*COLD, *CANDIDATE_KEY)]
     snapshot = config.preferences.accuracy == "snapshot"
     served = F.col("as_of") + F.lit(parse_duration(config.preferences.publish_delay) if snapshot else 0)
     groups = {"features": features} | ({"cold flags": ["cold_item"]} if flags_fixed else {})
-    return Comparison("candidate", key, groups, required=F.col("in_effect_from") <= served, within=key[:2])
+    return Comparison(
+        "candidate", CANDIDATE_KEY, groups, required=F.col("in_effect_from") <= served, within=CANDIDATE_KEY[:2]
+    )
 
 
-def _candidates_until(cut: int, candidates: DataFrame) -> DataFrame:
-    """Candidates in effect and known by the cut; what ends later ends just after it."""
-    known = candidates.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut))
-    return known.withColumn("in_effect_to", F.least("in_effect_to", F.lit(cut + 1)))
+def _until(cut: int, built: Published | Built) -> Published:
+    """What lies at or before the cut; a candidate that ends later ends just after it."""
+    known = built.candidates.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut))
+    return Published(
+        built.examples.where(F.col("event_time") <= cut),
+        known.withColumn("in_effect_to", F.least("in_effect_to", F.lit(cut + 1))),
+        built.exists.where(F.col("exists_from") <= cut),
+    )
 
 
 def _digests(frame: DataFrame, comparison: Comparison, side: str) -> DataFrame:
@@ -145,7 +209,7 @@ def _hashed(frame: DataFrame, name: str) -> list[Column]:
 
 
 def _first_difference(
-    before: DataFrame, after: DataFrame, key: Mapping[str, object], columns: list[str], what: str
+    before: DataFrame, after: DataFrame, key: Mapping[str, object], columns: list[str], what: str, change: str
 ) -> str:
     """The first differing column of one row, with both values; or that one of the frames lacks the row."""
     condition = F.lit(True)
@@ -154,7 +218,7 @@ def _first_difference(
     found, again = before.where(condition).first(), after.where(condition).first()
     row = f"{what} " + " ".join(str(value) for value in key.values())
     if found is None or again is None:
-        return f"{row} is there {'only under another future' if found is None else 'no more under another future'}"
+        return f"{row} is there {'only' if found is None else 'no more'} under {change}"
     for name in columns:
         if found[name] != again[name]:
             return mismatch(row, name, found[name], again[name])

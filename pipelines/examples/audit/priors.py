@@ -22,7 +22,7 @@ def check_priors(interactions: DataFrame, config: Config, fitted: Fitted) -> Che
     names = sorted({*expected, *fitted.priors})
     pairs = [(name, fitted.priors.get(name), expected.get(name)) for name in names]
     broken = [mismatch("fitted state", name, found, right) for name, found, right in pairs if not same(found, right)]
-    return merged("priors", len(names), broken, "those of the training period")
+    return merged("priors", "fitted", len(names), broken, "those of the training period")
 
 
 def _prior(statistic: StatisticOptions) -> Column:

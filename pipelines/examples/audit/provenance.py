@@ -102,7 +102,7 @@ def check_rows(frame: DataFrame, rules: list[Rule], key: tuple[str, ...], what: 
         first: Mapping[str, object] = found[f"row{number}"].asDict() if found[f"row{number}"] else {}
         values = ", ".join(f"{name}={value}" for name, value in first.items())
         detail = f"{rule.text}, broken by {what} {values}" if first else rule.text
-        checks.append(Check(rule.name, found["rows"], found[f"n{number}"], detail))
+        checks.append(Check(rule.name, "rows", found["rows"], found[f"n{number}"], detail))
     return checks
 
 

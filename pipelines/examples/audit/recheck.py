@@ -80,6 +80,6 @@ def _compare(
             ]
             failures.setdefault(group, []).extend(broken[:1])
     return [
-        merged(f"{name}: {group}", len(rows), broken, "equal to the plain recomputation")
+        merged(f"{name}: {group}", "recomputed", len(rows), broken, "equal to the plain recomputation")
         for group, broken in failures.items()
     ]

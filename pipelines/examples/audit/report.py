@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.errors import LeakageError
+
+Kind = Literal["rows", "recomputed", "fitted", "probe", "raw", "future", "thorough"]
+"""How a check looks: at every row's own columns, at a sample recomputed, at fitted state, at one feature beside the
+label, at raw rows read again, at all rows under another future; and what only a thorough audit does."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +16,7 @@ class Check:
     """One rule, held against `checked` rows of which `failed` broke it."""
 
     name: str
+    kind: Kind
     checked: int
     failed: int
     detail: str = ""
@@ -24,10 +29,34 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """How well one feature alone tells the label, over `rows` examples: 0.5 not at all, 1 entirely."""
+
+    feature: str
+    auc: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A check that could not be made, and why."""
+
+    name: str
+    kind: Kind
+    why: str
+
+
+@dataclass(frozen=True)
 class AuditReport:
-    """All checks, in the order they ran."""
+    """All checks, in the order they ran, and what else there is to say."""
 
     checks: tuple[Check, ...]
+    probe: tuple[Probed, ...] = ()
+    """Every feature, the most telling first."""
+    cut: int | None = None
+    """Where the other future began, UTC microseconds."""
+    thorough: bool = False
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -35,8 +64,15 @@ class AuditReport:
         return all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data: {"passed", "checks": [{"name", "passed", "checked", "failed", "detail"}]}."""
-        return {"passed": self.passed, "checks": [{**asdict(check), "passed": check.passed} for check in self.checks]}
+        """The report as plain data: `checks` and `skipped` in the order they ran, `probe` sorted by AUC."""
+        return {
+            "passed": self.passed,
+            "checks": [{**asdict(check), "passed": check.passed} for check in self.checks],
+            "probe": [asdict(probed) for probed in self.probe],
+            "cut": self.cut,
+            "thorough": self.thorough,
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
 
     def require(self) -> None:
         """Raises LeakageError that names every failed check and its first failure."""
@@ -59,9 +95,9 @@ def mismatch(row: str, column: str, found: Any, expected: Any) -> str:
     return f"{row}, {column}: published {_short(found)}, should be {_short(expected)}"
 
 
-def merged(name: str, rows: int, failures: Sequence[str], note: str) -> Check:
+def merged(name: str, kind: Kind, rows: int, failures: Sequence[str], note: str) -> Check:
     """A check from the list of its failures, one text a failing row."""
-    return Check(name, rows, len(failures), failures[0] if failures else note)
+    return Check(name, kind, rows, len(failures), failures[0] if failures else note)
 
 
 def _short(value: Any, width: int = 120) -> str:

@@ -1,14 +1,17 @@
 """The whole audit on real builds: an honest one passes, real leaks in the real code stop the run."""
 
+from functools import partial
+
 import pytest
-from pyspark.sql import functions as F
 
 from pipelines.errors import LeakageError
-from pipelines.examples import build as build_module
 from pipelines.examples import sides
+from pipelines.examples.audit import audit as audit_module
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.build import build
 from pipelines.examples.fit import fit
+from pipelines.features import feature_set
+from pipelines.spark import spool
 
 SMALL = {
     "entities": ["item"],
@@ -26,6 +29,12 @@ def test_an_honest_build_passes_every_check(world) -> None:
     report = audit(world.built, world.tables, world.config, world.fitted)
     assert failed(report) == []
     assert all(check.checked for check in report.checks)
+    assert {check.kind for check in report.checks} == {"rows", "recomputed", "fitted", "probe", "future"}
+    assert [skipped.kind for skipped in report.skipped] == ["raw"] * 3
+    found = report.to_json()
+    assert found["probe"] == sorted(found["probe"], key=lambda probed: -probed["auc"])
+    assert len(found["probe"]) == len(feature_set(world.config).columns)
+    assert found["cut"] > world.fitted.cuts.validation_start
     report.require()
 
 
@@ -43,42 +52,39 @@ def test_every_rule_and_accuracy_passes(accuracy, labels, tables, make_config, p
     assert failed(report) == []
 
 
-def _moved(function, **moves):
-    """`function` over rows whose time columns are moved, as a slip of the pen would."""
-
-    def leaky(rows, *args, **kwargs):
-        shifted = rows.withColumns({name: F.col(name) + move for name, move in moves.items()})
-        back = {name: F.col(name) - move for name, move in moves.items()}
-        return function(shifted, *args, **kwargs).withColumns(back)
-
-    return leaky
-
-
-DAY = 86_400_000_000
-LEAKS = {
-    "availability ignored": (sides, "attach_statistics", {"known_by": 400 * DAY}, {"rule": "impressions"}),
-    "closed right edge": (sides, "attach_statistics", {"as_of": 1}, {"rule": "impressions"}),
-    "content too new": (sides, "attach_content", {"event_time": 3 * DAY}, {"rule": "impressions"}),
-    "negatives from the future": (
-        build_module,
-        "with_negatives",
-        {"event_time": 400 * DAY},
-        {"rule": "sampled", "negatives": 3},
-    ),
-}
-
-
-@pytest.mark.parametrize("leak", LEAKS)
-def test_a_real_leak_stops_the_run(leak, tables, make_config, publish, monkeypatch) -> None:
-    module, name, moves, labels = LEAKS[leak]
-    config = make_config(labels=labels, preferences=SMALL)
+def test_a_real_leak_names_the_example_the_column_and_both_values(tables, make_config, publish, monkeypatch) -> None:
+    config = make_config(preferences=SMALL)
     fitted = fit(tables.interactions, config)
-    monkeypatch.setattr(module, name, _moved(getattr(module, name), **moves))
+    honest = sides.in_training_period
+    monkeypatch.setattr(sides, "in_training_period", lambda cuts: ~honest(cuts))
     published = publish(build(tables, config, fitted))
     report = audit(published, tables, config, fitted, rebuild=lambda *_: published)
     with pytest.raises(LeakageError, match=r"example [0-9a-f]{32}, \w+: published .*, should be ") as caught:
         report.require()
     assert caught.value.exit_code == 3
+
+
+def test_a_thorough_audit_looks_at_more_cuts_and_at_every_row(
+    spark, tables, make_config, publish, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(audit_module, "THOROUGH_CUTS", (0.3,))
+    config = make_config(preferences=SMALL, audit={"thorough": True, "sample": 6})
+    fitted = fit(tables.interactions, config)
+    with spool(spark, str(tmp_path / "spool")) as keep:
+        again = partial(build, keep=keep)
+        published = publish(again(tables, config, fitted))
+        report = audit(published, tables, config, fitted, again)
+    assert failed(report) == [] and report.to_json()["thorough"] is True
+    further = {check.name: check for check in report.checks if check.kind == "thorough"}
+    assert any("another future from 2024-10" in name for name in further)
+    rows = {what: further[f"another row order: {what} rows"].checked for what in ("example", "candidate", "item")}
+    assert rows == {
+        "example": published.examples.count(),
+        "candidate": published.candidates.count(),
+        "item": published.exists.count(),
+    }
+    # 6 a split by default; five times as many here.
+    assert next(c for c in report.checks if c.name == "recomputed: label").checked >= 30
 
 
 def test_priors_of_the_whole_log_are_caught(world) -> None:

@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.examples.audit import metamorphic
-from pipelines.examples.audit.future import choose_cut, other_future
-from pipelines.examples.audit.metamorphic import Published, check_future
+from pipelines.examples.audit.future import availability_quantiles, choose_cut, other_future
+from pipelines.examples.audit.metamorphic import Published, check_future, check_order
 from pipelines.examples.tables import Tables
 from schemas.interactions import INTERACTIONS
 
@@ -132,11 +132,14 @@ LEAKS = [
 ]
 
 
+def cut_of(shop) -> int:
+    return choose_cut(shop.tables, candidate_frame(shop.tables), shop.config)
+
+
 @pytest.fixture(scope="module")
 def other(shop, spark, tmp_path_factory) -> Tables:
     """The tables under another future, made once and in another order than before."""
-    cut = choose_cut(shop.tables, candidate_frame(shop.tables), shop.config)
-    made, folder = other_future(shop.tables, cut, shop.config), tmp_path_factory.mktemp("other")
+    made, folder = other_future(shop.tables, cut_of(shop), shop.config), tmp_path_factory.mktemp("other")
     for name in ("interactions", "items", "users"):
         getattr(made, name).write.parquet(str(folder / name))
     return Tables(*(spark.read.parquet(str(folder / name)) for name in ("interactions", "items", "users")))
@@ -148,9 +151,8 @@ def failures(shop, other, monkeypatch):
     monkeypatch.setattr(metamorphic, "other_future", lambda *_: other)
 
     def check(build) -> dict[str, str]:
-        checks = check_future(
-            build(shop.tables, shop.config, shop.fitted), shop.tables, shop.config, shop.fitted, build
-        )
+        built, cut = build(shop.tables, shop.config, shop.fitted), cut_of(shop)
+        checks = check_future(built, shop.tables, shop.config, shop.fitted, build, cut)
         return {check.name: check.detail for check in checks if not check.passed}
 
     return check
@@ -179,8 +181,7 @@ def test_the_future_in_candidates_is_caught(failures) -> None:
 
 
 def test_another_future_keeps_the_past_and_changes_the_rest(shop, other) -> None:
-    cut = choose_cut(shop.tables, candidate_frame(shop.tables), shop.config)
-    key = list(INTERACTIONS.names)
+    cut, key = cut_of(shop), list(INTERACTIONS.names)
     logged, changed = (
         {tuple(row) for row in frame.select(*key).collect()} for frame in (shop.tables.interactions, other.interactions)
     )
@@ -189,4 +190,41 @@ def test_another_future_keeps_the_past_and_changes_the_rest(shop, other) -> None
     dropped, added = logged - changed, changed - logged
     assert 0 < len(dropped) < sum(e[available] > cut for e in logged)
     assert any(e[happened] < cut for e in added) and all(e[available] >= e[happened] for e in added)
-    assert len({tuple(e[key.index(name)] for name in INTERACTIONS.key) for e in changed}) == len(changed)
+    named = [key.index(name) for name in INTERACTIONS.key]
+    known = {tuple(e[i] for i in named): e for e in logged}
+    assert len({tuple(e[i] for i in named) for e in changed}) == len(changed)
+    altered = [(e, known[name]) for e in added if (name := tuple(e[i] for i in named)) in known]
+    assert altered and all(before[available] > cut < after[available] for after, before in altered)
+    assert all(after[key.index("weight")] != before[key.index("weight")] for after, before in altered)
+
+
+def order_matters_after_the_cut(cut):
+    """Rows that no other future is compared on depend on where they happen to lie."""
+
+    def leaky(examples, tables):
+        return examples.withColumn("place", F.when(F.col("event_time") > cut, F.monotonically_increasing_id()))
+
+    return leaky
+
+
+def test_only_another_row_order_sees_what_depends_on_it_after_the_cut(shop, failures) -> None:
+    leaky = _with_examples(order_matters_after_the_cut(cut_of(shop)))
+    assert failures(leaky) == {}
+
+    def under_another_order(build) -> list[str]:
+        built = build(shop.tables, shop.config, shop.fitted)
+        checks = check_order(built, shop.tables, shop.config, shop.fitted, build)
+        assert {check.kind for check in checks} == {"thorough"} and all(check.checked for check in checks)
+        return [check.name for check in checks if not check.passed]
+
+    assert under_another_order(honest) == []
+    assert under_another_order(leaky) == ["another row order: example columns"]
+
+
+def test_a_quantile_of_availability_is_a_whole_hour_by_which_that_share_was_available(shop) -> None:
+    times = sorted(row["available_time"] for row in shop.tables.interactions.collect())
+    for share, cut in zip(
+        (0.2, 0.5, 1.0), availability_quantiles(shop.tables.interactions, (0.2, 0.5, 1.0)), strict=True
+    ):
+        assert cut % HOUR == 0
+        assert sum(time <= cut for time in times) >= share * len(times) > sum(time <= cut - HOUR for time in times)

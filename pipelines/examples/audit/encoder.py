@@ -1,0 +1,129 @@
+"""Whether the encoder was fitted on the training rows alone: its vocabularies and normalisers, counted once more.
+
+The published files are read by Arrow, one after another, wherever there is a core free; nothing is shared with
+`content.fit` but the configuration and what a value is transformed by.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from pipelines.config import ContentOptions
+from pipelines.content.fit import WIDE_RANGE
+from pipelines.content.layout import columns_of_kind, float_columns, vocabulary_tables
+from pipelines.examples.audit.report import Check, merged, mismatch
+from schemas.examples import FeatureSet
+from schemas.fitted import EncoderState
+
+STEPS = 1 << 15
+"""A normaliser may be off by its column's range over this: it is made of whole multiples of half as much."""
+_BATCH_ROWS = 1 << 16
+
+
+@dataclass
+class Counts:
+    """What training rows hold."""
+
+    values: dict[str, Counter[str]] = field(default_factory=dict)
+    """Embedding table -> value -> rows that hold it."""
+    floats: dict[str, list[tuple[int, float, float, float, float]]] = field(default_factory=dict)
+    """Column -> for each batch: finite values, their sum, sum of squares, smallest, largest; transformed."""
+
+
+def check_encoder(
+    spark: SparkSession, paths: Sequence[str], state: EncoderState, features: FeatureSet, options: ContentOptions
+) -> list[Check]:
+    """`state` beside the training rows of the published examples, the Parquet files `paths`."""
+    tables = vocabulary_tables(features)
+    transforms = {name: state.normalisers[name].transform for name in float_columns(features)}
+    found = spark.sparkContext.parallelize(paths, max(len(paths), 1)).map(
+        lambda path: count_training(path, tables, transforms)
+    )
+    counts = found.collect()
+    return [_vocabularies(counts, state, options), _normalisers(counts, state, columns_of_kind(features, "number"))]
+
+
+def count_training(path: str, tables: Mapping[str, Sequence[str]], transforms: Mapping[str, str]) -> Counts:
+    """What the training rows of one file hold."""
+    counts = Counts({table: Counter() for table in tables}, {name: [] for name in transforms})
+    names = ["split", *transforms, *(name for columns in tables.values() for name in columns)]
+    with fsspec.open(path, "rb") as binary:
+        for batch in pq.ParquetFile(binary).iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(names))):
+            train = batch.filter(pc.equal(batch["split"], "train"))
+            for table, columns in tables.items():
+                counts.values[table].update(_rows_with([train[name] for name in columns]))
+            for name, transform in transforms.items():
+                values = train[name].drop_null().to_numpy(zero_copy_only=False)
+                values = values[np.isfinite(values)]
+                if len(values):
+                    scaled = np.sign(values) * np.log1p(np.abs(values)) if transform == "log1p" else values
+                    totals = (len(values), scaled.sum(), (scaled * scaled).sum(), values.min(), values.max())
+                    counts.floats[name].append(totals)
+    return counts
+
+
+def _rows_with(columns: Sequence[pa.Array]) -> dict[str, int]:
+    """Value -> rows in which any of the columns holds it."""
+    rows, values = [], []
+    for column in columns:
+        if pa.types.is_list(column.type):
+            rows.append(pc.list_parent_indices(column))
+            values.append(pc.list_flatten(column))
+        else:
+            rows.append(pa.array(np.arange(len(column))))
+            values.append(column)
+    pairs = pa.table({"row": pa.chunked_array([r.cast(pa.int64()) for r in rows]), "value": pa.chunked_array(values)})
+    once = pairs.filter(pc.is_valid(pairs["value"])).group_by(["row", "value"]).aggregate([])
+    counted = once.group_by("value").aggregate([([], "count_all")])
+    return dict(zip(counted["value"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+
+
+def _vocabularies(counts: Sequence[Counts], state: EncoderState, options: ContentOptions) -> Check:
+    """Values of at least min_count training rows, the commonest first, ties by value."""
+    broken = []
+    for table, found in state.vocabularies.items():
+        rows: Counter[str] = sum((count.values[table] for count in counts), Counter())
+        frequent = [value for value, n in rows.items() if n >= options.min_count]
+        expected = sorted(frequent, key=lambda value: (-rows[value], value.encode()))[: options.max_vocabulary]
+        if list(found) != expected:
+            place = next(i for i in range(len(expected) + 1) if found[i : i + 1] != tuple(expected[i : i + 1]))
+            names = [str(known[place]) if place < len(known) else None for known in (found, expected)]
+            broken.append(mismatch(f"vocabulary {table}", f"value {place}", *names))
+    return merged("vocabularies", "fitted", len(state.vocabularies), broken, "those of the training rows")
+
+
+def _normalisers(counts: Sequence[Counts], state: EncoderState, plain: Sequence[str]) -> Check:
+    """Mean and standard deviation of the training rows' transformed values."""
+    broken = []
+    for name, found in state.normalisers.items():
+        totals = np.array([row for count in counts for row in count.floats[name]]).reshape(-1, 5)
+        expected: dict[str, Any] = {"transform": found.transform if name in plain else "log1p", "mean": 0.0, "std": 1.0}
+        tolerance = 0.0
+        if not len(totals):
+            expected["transform"] = "none"
+        else:
+            n, low, high = totals[:, 0].sum(), totals[:, 3].min(), totals[:, 4].max()
+            if name in plain:
+                expected["transform"] = "log1p" if low >= 0 and high > WIDE_RANGE * max(low, 1.0) else "none"
+            mean = totals[:, 1].sum() / n
+            deviation = max(totals[:, 2].sum() / n - mean * mean, 0.0) ** 0.5
+            ends = np.array([low, high])
+            if found.transform == "log1p":
+                ends = np.sign(ends) * np.log1p(np.abs(ends))
+            tolerance = float(ends[1] - ends[0]) / STEPS + 1e-9 * max(1.0, abs(mean))
+            expected |= {"mean": float(mean), "std": float(deviation) if low < high else 1.0}
+        wrong = [
+            column
+            for column, right in expected.items()
+            if (right != found.transform if column == "transform" else abs(getattr(found, column) - right) > tolerance)
+        ]
+        broken += [mismatch(f"normaliser of {name}", c, getattr(found, c), expected[c]) for c in wrong[:1]]
+    return merged("normalisers", "fitted", len(state.normalisers), broken, "those of the training rows")

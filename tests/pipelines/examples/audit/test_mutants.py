@@ -1,0 +1,282 @@
+"""Deliberate leaks in the real code, one at a time: the audit catches every one, and by the check that should.
+
+Each is built, published and audited as a run would, with the leak in the second build too. The shop is tiny, and each
+build as small as its leak allows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from pipelines.config import ContentOptions
+from pipelines.content.fit import fit_encoder
+from pipelines.errors import LeakageError
+from pipelines.examples import build as build_module
+from pipelines.examples import fit as fit_module
+from pipelines.examples import labels as labels_module
+from pipelines.examples import sides
+from pipelines.examples.audit.audit import audit
+from pipelines.examples.audit.encoder import check_encoder
+from pipelines.examples.build import build
+from pipelines.examples.fit import fit
+from pipelines.examples.tables import Tables
+from pipelines.features import feature_set
+from pipelines.spark import spool
+
+DAY = 86_400_000_000
+HOUR = DAY // 24
+NEVER = 2**61
+COUNT = {"name": "click", "kind": "count", "actions": ["click"]}
+RATE = {"name": "click", "kind": "rate", "actions": ["click"], "of_actions": ["impression"]}
+SMALL = {"entities": ["item"], "recent": [], "windows": ["lifetime"], "statistics": [COUNT]}
+EXACT = {**SMALL, "accuracy": "exact"}
+BAGS = {**SMALL, "recent": ["category"]}
+TAGS = {**SMALL, "entities": ["item.tags"]}
+SAMPLED = {"rule": "sampled", "negatives": 2}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A function of the code, what it becomes, and the check that must fail for it."""
+
+    module: Any
+    function: str
+    leaky: Callable[[Callable[..., Any]], Callable[..., Any]]
+    """The honest function -> the leaky one."""
+    caught_by: str
+    """Part of the name of a check that must fail."""
+    preferences: dict[str, Any] = field(default_factory=lambda: SMALL)
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+def moved(**moves: int) -> Callable[[Any], Any]:
+    """The function over rows whose time columns are moved, as a slip of the pen would."""
+
+    def leaky(honest):
+        def shifted(rows, *args, **kwargs):
+            there = rows.withColumns({name: F.col(name) + move for name, move in moves.items()})
+            back = {name: F.col(name) - move for name, move in moves.items()}
+            return honest(there, *args, **kwargs).withColumns(back)
+
+        return shifted
+
+    return leaky
+
+
+def instead(replacement: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Another function in the honest one's place."""
+    return lambda honest: replacement
+
+
+def given(change: Callable[..., tuple[Any, ...]]) -> Callable[[Any], Any]:
+    """The honest function with its arguments changed."""
+    return lambda honest: lambda *args, **kwargs: honest(*change(*args), **kwargs)
+
+
+def clock_moved(as_of: int, known_by: int) -> Callable[[Any], Any]:
+    def leaky(honest):
+        def clock(time, options):
+            start, known = honest(time + as_of, options)
+            return start, known + known_by
+
+        return clock
+
+    return leaky
+
+
+def whole_log(honest):
+    """A lifetime that has not ended yet: the log's last word on each item."""
+
+    def leaky(queries, events, *, key, **kwargs):
+        (name,) = set(honest(queries, events, key=key, **kwargs).columns) - {*queries.columns, *PROVENANCE}
+        clicks = events.where(F.col("action") == "click").groupBy(key).agg(F.count("*").cast("double").alias("all"))
+        found = honest(queries, events, key=key, **kwargs).join(clicks, key, how="left")
+        return found.withColumn(name, F.coalesce("all", name)).drop("all")
+
+    return leaky
+
+
+PROVENANCE = ("max_event_time", "max_available_time")
+
+
+def content_of_today(honest):
+    """What a bag holds is decided by today's content; what an example carries is honest."""
+
+    def leaky(rows, versions, *, id, time, columns):
+        if "valid_from" in columns:
+            return honest(rows, versions, id=id, time=time, columns=columns)
+        return moved(**{time: 400 * DAY})(honest)(rows, versions, id=id, time=time, columns=columns)
+
+    return leaky
+
+
+def latest_version(interactions, items, column):
+    """Every item with its last version, as if it had always been so."""
+    last = items.groupBy("item_id").agg(F.max_by(column, "valid_from").alias(column))
+    return interactions, last.withColumn("valid_from", F.lit(0)), column
+
+
+def clicks_that_came_too_late(interactions, config):
+    """Every click, whenever it arrived."""
+    arrived = F.when(F.col("action") == "click", F.col("event_time")).otherwise(F.col("available_time"))
+    return interactions.withColumn("available_time", arrived), config
+
+
+def exists_early(items, exists):
+    return items, exists.withColumn("exists_from", F.col("exists_from") - 3 * DAY)
+
+
+def split_by_row(time, cuts):
+    place = F.pmod(F.xxhash64(time), F.lit(10))
+    return F.when(place < 6, "train").when(place < 8, "validation").otherwise("test")
+
+
+def prior_of_everything(events, before, options):
+    return events, NEVER, options
+
+
+def label_window_too_long(interactions, config):
+    return interactions, config.model_copy(update={"labels": config.labels.model_copy(update={"label_window": "4h"})})
+
+
+def candidates_of_the_whole_log(candidates, interactions, config):
+    return candidates.withColumn("known_by", F.lit(NEVER)).withColumn("as_of", F.lit(NEVER)), interactions, config
+
+
+def counted_at_the_end(honest):
+    """Past positives of a candidate, with the statistics of the end."""
+
+    def leaky(candidates, interactions, config):
+        counts = honest(*candidates_of_the_whole_log(candidates, interactions, config)).select(
+            "item_id", F.col("past_positives").alias("all")
+        )
+        found = honest(candidates, interactions, config).join(counts.distinct(), "item_id", how="left")
+        return found.withColumn("past_positives", F.col("all")).drop("all")
+
+    return leaky
+
+
+def drawn_by_row(seed, purpose, *columns):
+    """A share of the rows as they happen to lie."""
+    return F.rand(seed)
+
+
+MUTANTS = {
+    "closed right edge": Mutant(sides, "attach_statistics", moved(as_of=1), "recomputed: item features"),
+    "availability ignored": Mutant(
+        sides, "attach_statistics", moved(known_by=400 * DAY), "another future: example features"
+    ),
+    "own event counted": Mutant(
+        sides, "attach_statistics", moved(as_of=1), "recomputed: item features", preferences=EXACT
+    ),
+    "own label counted": Mutant(
+        sides, "attach_statistics", moved(as_of=HOUR, known_by=HOUR), "recomputed: item features", preferences=EXACT
+    ),
+    "content one version too new": Mutant(
+        sides, "attach_content", moved(event_time=3 * DAY), "another future: example features"
+    ),
+    "snapshot served before its publish delay": Mutant(
+        build_module, "clock_columns", clock_moved(2 * HOUR, 0), "clock"
+    ),
+    "landing delay ignored": Mutant(
+        build_module, "clock_columns", clock_moved(0, 400 * DAY), "another future: example features"
+    ),
+    "priors fitted on everything": Mutant(
+        fit_module, "fit_priors", given(prior_of_everything), "priors", preferences={**SMALL, "statistics": [RATE]}
+    ),
+    "negatives from the future catalogue": Mutant(
+        build_module, "with_negatives", moved(event_time=400 * DAY), "recomputed: label", labels=SAMPLED
+    ),
+    "tie order: a sample by the place of rows": Mutant(
+        build_module, "keyed_share", instead(drawn_by_row), "another future: example rows", labels={"max_examples": 150}
+    ),
+    "lifetime statistic from the whole log": Mutant(
+        sides, "attach_statistics", whole_log, "another future: example features"
+    ),
+    "cold flag from the test period": Mutant(
+        sides, "in_training_period", instead(lambda cuts: F.lit(True)), "another future: example cold flags"
+    ),
+    "immature labels kept": Mutant(
+        build_module, "is_mature", instead(lambda time, label_time, cuts: F.lit(True)), "label mature"
+    ),
+    "split by row, not by time": Mutant(build_module, "split_of", instead(split_by_row), "split"),
+    "label from clicks that arrived after it closed": Mutant(
+        build_module, "labelled_events", given(clicks_that_came_too_late), "recomputed: label"
+    ),
+    "label window too long": Mutant(build_module, "labelled_events", given(label_window_too_long), "recomputed: label"),
+    "label closed too early": Mutant(labels_module, "arrival_bound_us", instead(lambda config: 0), "recomputed: label"),
+    "bag with future content": Mutant(
+        sides, "attach_content", content_of_today, "another future: example features", preferences=BAGS
+    ),
+    "category statistics by today's content": Mutant(
+        sides, "category_events", given(latest_version), "another future: example features", preferences=TAGS
+    ),
+    "candidate that did not exist yet": Mutant(
+        build_module, "versions_in_effect", given(exists_early), "recomputed candidates: existence"
+    ),
+    "candidates with the statistics of the end": Mutant(
+        build_module, "attach_past_positives", counted_at_the_end, "another future: candidate features"
+    ),
+}
+
+
+@pytest.fixture
+def failures(spark, tables, make_config, publish, tmp_path):
+    """Audits what the code makes of the shop, as it is now: name -> detail of each failed check."""
+
+    def check(preferences: dict[str, Any], labels: dict[str, Any], shop: Tables = tables) -> dict[str, str]:
+        config = make_config(preferences=preferences, labels=labels)
+        fitted = fit(shop.interactions, config)
+        with spool(spark, str(tmp_path / "spool")) as keep:
+            again = partial(build, keep=keep)
+            report = audit(publish(again(shop, config, fitted)), shop, config, fitted, again)
+        if not report.passed:
+            with pytest.raises(LeakageError) as caught:
+                report.require()
+            assert caught.value.exit_code == 3
+        return {check.name: check.detail for check in report.checks if not check.passed}
+
+    return check
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_leak_in_the_real_code_is_caught(name, failures, monkeypatch) -> None:
+    mutant = MUTANTS[name]
+    honest = getattr(mutant.module, mutant.function)
+    monkeypatch.setattr(mutant.module, mutant.function, mutant.leaky(honest))
+    broken = failures(mutant.preferences, mutant.labels)
+    assert any(mutant.caught_by in check for check in broken), broken
+
+
+def test_a_feature_that_states_the_label_is_caught_by_the_probe_alone(world, spark, failures) -> None:
+    """Every item is priced anew at each of its examples, by somebody who knew how they would end."""
+    told = world.built.examples.groupBy("item_id", F.col("event_time").alias("valid_from")).agg(
+        F.max("label").cast("double").alias("price")
+    )
+    nothing = [F.lit(None).cast(c.dataType).alias(c.name) for c in world.tables.items.schema]
+    priced = [F.col(c) if c in told.columns else n for c, n in zip(world.tables.items.columns, nothing, strict=True)]
+    shop = replace(world.tables, items=told.select(*priced).cache())
+    broken = failures(SMALL, {}, shop)
+    assert list(broken) == ["features that state the label"]
+    assert "got item_price (AUC 1.0000); drop it" in broken["features that state the label"]
+
+
+def test_an_encoder_fitted_on_everything_is_caught(world, spark) -> None:
+    features, options = feature_set(world.config), ContentOptions()
+    examples = world.built.examples
+    honest = fit_encoder(examples.where(F.col("split") == "train"), features, options)
+    everything = fit_encoder(examples, features, options)
+
+    def failed(state) -> list[str]:
+        checks = check_encoder(spark, examples.inputFiles(), state, features, options)
+        assert all(check.checked for check in checks)
+        return [check.name for check in checks if not check.passed]
+
+    assert failed(honest) == []
+    assert failed(everything) == ["vocabularies", "normalisers"]
+    assert failed(honest.model_copy(update={"vocabularies": everything.vocabularies})) == ["vocabularies"]
+    assert failed(honest.model_copy(update={"normalisers": everything.normalisers})) == ["normalisers"]

@@ -80,10 +80,12 @@ def _rows_with(columns: Sequence[pa.Array]) -> dict[str, int]:
         else:
             rows.append(pa.array(np.arange(len(column))))
             values.append(column)
-    pairs = pa.table({"row": pa.chunked_array([r.cast(pa.int64()) for r in rows]), "value": pa.chunked_array(values)})
-    once = pairs.filter(pc.is_valid(pairs["value"])).group_by(["row", "value"]).aggregate([])
-    counted = once.group_by("value").aggregate([([], "count_all")])
-    return dict(zip(counted["value"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+    coded = pa.concat_arrays(values).dictionary_encode()
+    pairs = pa.table({"row": pa.concat_arrays([r.cast(pa.int64()) for r in rows]), "code": coded.indices})
+    once = pairs.filter(pc.is_valid(pairs["code"])).group_by(["row", "code"]).aggregate([])
+    counted = once.group_by("code").aggregate([([], "count_all")])
+    known = coded.dictionary.take(counted["code"].combine_chunks())
+    return dict(zip(known.to_pylist(), counted["count_all"].to_pylist(), strict=True))
 
 
 def _vocabularies(counts: Sequence[Counts], state: EncoderState, options: ContentOptions) -> Check:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import fsspec
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -61,7 +62,7 @@ def check_raw(raw: RawData | None, tables: Tables, config: Config, count: int) -
             else:
                 versions = tables.users if label.startswith("users") else tables.items
                 checks.append(_check_content(name, label, rows, source, raw, versions, config))
-        except (Unsupported, SourceError, OSError) as error:
+        except (Unsupported, SourceError, OSError, EOFError, pa.ArrowException) as error:
             skipped.append(Skipped(name, "raw", str(error)))
     return checks, skipped
 

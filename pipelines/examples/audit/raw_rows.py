@@ -23,7 +23,9 @@ from pipelines.config import InteractionSource
 from pipelines.quality.sources import Source, needed_columns
 
 FILES = 4
-"""So many files of a source are looked into: the first, the last, and others by seed."""
+"""Rows come from so many files of a source: the first, the last, and others by seed."""
+LOOKED_AT = 4 * FILES
+"""…or fewer, where most of so many have no row."""
 HEAD_ROWS = 5_000
 """Rows read from the beginning of a file, or of a Parquet row group."""
 BLOCK_BYTES = 1 << 18
@@ -44,12 +46,10 @@ class RawRow:
 def sample_rows(files: Sequence[str], source: Source, count: int, seed: int) -> list[RawRow]:
     """About `count` seeded rows of up to FILES of the `files`; rows that cannot be cut into columns are left out."""
     rng = random.Random(f"{seed}:raw:{source.path}")
-    chosen = {files[0], files[-1], *rng.sample(list(files), min(len(files), FILES - 2))}
-    rows: list[RawRow] = []
-    for file in sorted(chosen):
-        found = [RawRow(file, values) for values in _read(file, source, rng)]
-        rows += rng.sample(found, min(len(found), -(-count // len(chosen))))
-    return rows
+    order = dict.fromkeys([files[0], files[-1], *rng.sample(list(files), len(files))])
+    read = ([RawRow(file, values) for values in _read(file, source, rng)] for file in list(order)[:LOOKED_AT])
+    found = list(itertools.islice((rows for rows in read if rows), FILES))
+    return [row for rows in found for row in rng.sample(rows, min(len(rows), -(-count // len(found))))]
 
 
 def _read(file: str, source: Source, rng: random.Random) -> Iterator[Values]:

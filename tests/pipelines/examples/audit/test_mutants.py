@@ -114,10 +114,11 @@ def content_of_today(honest):
     return leaky
 
 
-def latest_version(interactions, items, column):
+def latest_version(interactions, items, entity):
     """Every item with its last version, as if it had always been so."""
+    column = entity.removeprefix("item.")
     last = items.groupBy("item_id").agg(F.max_by(column, "valid_from").alias(column))
-    return interactions, last.withColumn("valid_from", F.lit(0)), column
+    return interactions, last.withColumn("valid_from", F.lit(0).cast("bigint")), entity
 
 
 def clicks_that_came_too_late(interactions, config):
@@ -211,7 +212,7 @@ MUTANTS = {
         sides, "attach_content", content_of_today, "another future: example features", preferences=BAGS
     ),
     "category statistics by today's content": Mutant(
-        sides, "category_events", given(latest_version), "another future: example features", preferences=TAGS
+        sides, "keyed_events", given(latest_version), "another future: example features", preferences=TAGS
     ),
     "candidate that did not exist yet": Mutant(
         build_module, "versions_in_effect", given(exists_early), "recomputed candidates: existence"

@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import fsspec
@@ -32,7 +33,8 @@ BLOCK_BYTES = 1 << 18
 """Besides, so much of a log's plain text is read at a seeded place and at its end."""
 
 Values = Mapping[str, Any]
-"""Source column -> value: text from CSV and JSON lines (null stays None), Arrow's Python value from Parquet."""
+"""Source column -> value: text from CSV and JSON lines (null stays None, a fraction is a Decimal, and no id), Arrow's
+Python value from Parquet."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _named(rows: Iterator[list[str]], source: Source, needed: Sequence[str]) -> 
 def _json_lines(lines: Iterator[str], needed: Sequence[str]) -> Iterator[Values]:
     for line in lines:
         try:
-            values = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            values = json.loads(line, parse_int=str, parse_float=Decimal, parse_constant=str)
         except ValueError:
             continue
         if isinstance(values, dict):

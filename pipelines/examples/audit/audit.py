@@ -1,6 +1,7 @@
 """The audit, assembled: every row's own columns, a sample recomputed plainly, and all rows under another future."""
 
 import datetime as dt
+from dataclasses import replace
 
 from pipelines.config import Config
 from pipelines.examples.audit.evidence import gather, sample_candidates, sample_examples, sample_training
@@ -13,7 +14,7 @@ from pipelines.examples.audit.probe import probe
 from pipelines.examples.audit.provenance import candidate_rules, check_rows, example_rules
 from pipelines.examples.audit.raw import RawData, check_raw
 from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
-from pipelines.examples.audit.report import AuditReport, Check, Probed, Skipped
+from pipelines.examples.audit.report import AuditReport, Check, Skipped
 from pipelines.examples.build import build
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
@@ -22,14 +23,12 @@ from schemas.fitted import Fitted
 
 CANDIDATE_SHARE = 4
 """One candidate is recomputed for so many examples."""
-PROBED = 20_000
-"""Training examples, about, that features are held beside the label on."""
+PROBED = 25_000
+"""Features are held beside the label on the training examples among about so many."""
 THOROUGH_SAMPLE = 5
 """A thorough audit looks at so many times as many rows where it samples."""
 THOROUGH_CUTS = (0.2, 0.4, 0.8, 0.95)
 """…and at other futures from these quantiles of availability too."""
-
-Found = tuple[list[Check], list[Probed], list[Skipped]]
 
 
 def audit(
@@ -44,33 +43,36 @@ def audit(
 
     Without `raw` the clean tables themselves are not held against what they were made of; the report says so.
     """
-    cut = choose_cut(tables, built.candidates, config)
-    future, (checks, probed, skipped) = together(
-        lambda: (check_future(built, tables, config, fitted, rebuild, cut), [], []),
-        lambda: _look(built, tables, config, fitted, raw),
-    )
-    checks += future[0]
+
+    def change_the_future() -> AuditReport:
+        cut = choose_cut(tables, built.candidates, config)
+        return AuditReport(tuple(check_future(built, tables, config, fitted, rebuild, cut)), cut=cut)
+
+    future, looked = together(change_the_future, lambda: _look(built, tables, config, fitted, raw))
+    checks = (*looked.checks, *future.checks)
     if config.audit.thorough:
-        checks += _look_further(built, tables, config, fitted, rebuild)
-    return AuditReport(tuple(checks), tuple(probed), cut, config.audit.thorough, tuple(skipped))
+        checks += tuple(_look_further(built, tables, config, fitted, rebuild))
+    return replace(looked, checks=checks, cut=future.cut, thorough=config.audit.thorough)
 
 
-def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw: RawData | None) -> Found:
+def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw: RawData | None) -> AuditReport:
     """All that needs no second build."""
     key = ("item_id", "in_effect_from")
     times, features = THOROUGH_SAMPLE if config.audit.thorough else 1, feature_set(config)
-    training = sample_training(built.examples, [c.name for c in features.columns], PROBED * times, config.seed)
+    checks = check_rows(built.examples, example_rules(config, fitted.cuts), ("example_id",), "example")
+    share = PROBED * times / max(checks[0].checked, 1)
+    training = sample_training(built.examples, [column.name for column in features.columns], share, config.seed)
     probed, judged = probe(training, features, config.audit.max_feature_auc)
-    checks, skipped = check_raw(raw, tables, config, config.audit.sample * times)
-    checks = [
-        *check_rows(built.examples, example_rules(config, fitted.cuts), ("example_id",), "example"),
+    beside, skipped = check_raw(raw, tables, config, config.audit.sample * times)
+    checks += [
         *check_rows(built.candidates, candidate_rules(config), key, "candidate"),
         check_priors(tables.interactions, config, fitted),
         *([judged] if isinstance(judged, Check) else []),
-        *checks,
+        *beside,
         *_recheck(built, tables, config, fitted, config.audit.sample * times),
     ]
-    return checks, probed, [*([judged] if isinstance(judged, Skipped) else []), *skipped]
+    skipped = [*([judged] if isinstance(judged, Skipped) else []), *skipped]
+    return AuditReport(tuple(checks), tuple(probed), skipped=tuple(skipped))
 
 
 def _recheck(built: Published, tables: Tables, config: Config, fitted: Fitted, count: int) -> list[Check]:

@@ -41,12 +41,13 @@ def sample_examples(examples: DataFrame, count: int, seed: int) -> list[dict[str
     return list(kept.values())
 
 
-def sample_training(examples: DataFrame, columns: list[str], count: int, seed: int) -> pa.Table:
-    """About `count` mature training examples by keyed hash, in its order: `label` and `columns`."""
+def sample_training(examples: DataFrame, columns: list[str], share: float, seed: int) -> pa.Table:
+    """A share (all, where above 1) of the mature training examples by keyed hash, in its order: `label`, `columns`."""
     train = examples.where(F.col("split") == "train")
-    share = min(1.0, count / max(train.count(), 1))
     order = F.pmod(F.xxhash64(F.lit(f"{seed}:probe"), "example_id"), F.lit(_RESOLUTION))
-    chosen = train.where(order < int(share * _RESOLUTION)).select("example_id", order.alias(_ORDER), "label", *columns)
+    chosen = train.where(order < int(min(1.0, share) * _RESOLUTION)).select(
+        "example_id", order.alias(_ORDER), "label", *columns
+    )
     ordered = arrow(chosen).sort_by([(_ORDER, "ascending"), ("example_id", "ascending")])
     return ordered.drop_columns(["example_id", _ORDER])
 

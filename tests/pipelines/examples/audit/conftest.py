@@ -1,7 +1,6 @@
 """A tiny shop with every hard case in it, and what the pipeline builds of it."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,19 +160,8 @@ class World:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def interpreted(spark) -> Iterator[None]:
-    """Plans are interpreted as they are: on a few hundred rows, improving them takes far longer than running them."""
-    settings = {
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.sql.adaptive.enabled": "false",
-    }
-    before = {name: spark.conf.get(name, None) for name in settings}
-    for name, value in settings.items():
-        spark.conf.set(name, value)
-    yield
-    for name, value in before.items():
-        spark.conf.unset(name) if value is None else spark.conf.set(name, value)
+def small_plans(interpreted) -> None:
+    """Every module here works on a few hundred rows."""
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from benchmarks._report import report
 from benchmarks.windows import make_log, thaw
 from pipelines.config import SparkOptions
@@ -33,15 +35,13 @@ class PeakMemory(threading.Thread):
     def run(self) -> None:
         """Look five times a second."""
         while not self._stop_asked.wait(0.2):
-            for folder in Path("/proc").glob("[0-9]*"):
+            for process in psutil.Process().children(recursive=True):
                 try:
-                    if (
-                        b"pyspark" in (folder / "cmdline").read_bytes()
-                        and b"daemon" in (folder / "cmdline").read_bytes()
-                    ):
-                        found = re.search(r"VmHWM:\s+(\d+) kB", (folder / "status").read_text())
+                    if "pyspark.daemon" in process.cmdline() or "pyspark.worker" in process.cmdline():
+                        status = Path(f"/proc/{process.pid}/status").read_text()
+                        found = re.search(r"VmHWM:\s+(\d+) kB", status)
                         self.mib = max(self.mib, int(found[1]) / 1024 if found else 0.0)
-                except OSError:
+                except (OSError, psutil.Error):
                     continue  # it has ended
 
     def stop(self) -> float:

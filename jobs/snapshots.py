@@ -8,11 +8,12 @@ import datetime as dt
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial as later
 
 import fsspec
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from jobs.launch import Draft, Job, code_version, manifest_of, open_parents, outcome_line, relevant, say
 from jobs.launch import Outcome as Made
@@ -24,7 +25,6 @@ from pipelines.examples.tables import Tables, clean_tables
 from pipelines.preferences.daily import longest_window_us, next_state, snapshots, state_tables
 from pipelines.preferences.partials import came_into_sight, layout, partial
 from pipelines.preferences.snapshot import snapshot_contract
-from pipelines.preferences.tallies import check_weights
 from pipelines.spark import read_parquet, read_table, spark_session, together, write_table
 from pipelines.storage import Dataset, Workspace
 from schemas.columns import Table
@@ -47,35 +47,46 @@ def make(
     spark = spark_session(config.spark)
     fitted = Fitted.model_validate(parents["preferences"].read_json("fitted"))
     tables = clean_tables(spark, parents["clean"], config)
-    check_weights(tables.interactions, config.preferences)
-    days = _Days(config, workspace, spark, tables, parents["clean"].manifest.content_digest, fitted, force)
-    days.make(*_range(first, last, parents["preferences"], config, days.published))
+    begins, ends = _ends(tables)
+    clean = parents["clean"].manifest.content_digest
+    days = _Days(config, workspace, spark, tables, clean, ends, fitted, force)
+    period = parse_duration(config.preferences.period)
+    span = ((begins // period + 1) * period, parents["preferences"].manifest.as_of["snapshot_time"])
+    days.make(*_range(first, last, span, config, days.published))
 
 
 def _range(
-    first: str | None, last: str | None, preferences: Dataset, config: Config, published: Sequence[int]
+    first: str | None, last: str | None, span: tuple[int, int], config: Config, published: Sequence[int]
 ) -> tuple[int, int]:
     """The boundaries asked for. Raises InputError where they are none, or would leave a gap."""
     if first is None:
         raise InputError(f"--to must come with --from, got --to {last} alone; say where the range begins")
     period = parse_duration(config.preferences.period)
-    start, end = (_boundary(flag, text, period) for flag, text in (("--from", first), ("--to", last or first)))
+    start, end = (
+        _boundary(flag, text, period) for flag, text in (("--from", first), ("--to", first if last is None else last))
+    )
     if start > end:
         raise InputError(f"--from must not lie after --to, got {first} and {last}; exchange them")
-    latest = preferences.manifest.as_of["snapshot_time"]
-    if end > latest:
+    if start < span[0] or end > span[1]:
         raise InputError(
-            f"snapshots must not lie after the log, whose last is {name_of(latest)}, got {name_of(end)}; end there, or "
-            "run `thaw check_quality` and `thaw compute_preferences` on a longer log first"
+            f"snapshots must be of the log, whose first is {name_of(span[0])} and whose last is {name_of(span[1])}, "
+            f"got {name_of(start)} to {name_of(end)}; stay within, or run `thaw check_quality` and "
+            "`thaw compute_preferences` on a longer log first"
         )
-    if (published and not published[0] - period <= end) or (published and start > published[-1] + period):
-        near = published[0] - period if end < published[0] else published[-1] + period
-        flag = "--to" if end < published[0] else "--from"
+    if published and not any(start - period <= day <= end + period for day in published):
+        is_before = end < published[0]
+        near = f"--to {name_of(published[0] - period)}" if is_before else f"--from {name_of(published[-1] + period)}"
         raise InputError(
             f"snapshots must follow each other, there are those from {name_of(published[0])} to "
-            f"{name_of(published[-1])}, got {name_of(start)} to {name_of(end)}; set {flag} {name_of(near)}"
+            f"{name_of(published[-1])}, got {name_of(start)} to {name_of(end)}; set {near}"
         )
     return start, end
+
+
+def _ends(tables: Tables) -> tuple[int, int]:
+    """When the first and the last event happened."""
+    row = tables.interactions.agg(F.min("event_time"), F.max("event_time")).collect()[0]
+    return row[0], row[1]
 
 
 def _boundary(flag: str, text: str, period: int) -> int:
@@ -107,8 +118,12 @@ class _Days:
     tables: Tables
     clean: str
     """Content digest of the clean tables."""
+    log_ends: int
+    """When the last event of the clean log happened: so far it goes."""
     fitted: Fitted
     force: bool
+    opened: dict[str, Dataset | None] = field(default_factory=dict)
+    """Published days by name, as this run has found or made them."""
 
     @property
     def period(self) -> int:
@@ -122,43 +137,68 @@ class _Days:
         names = (
             [posixpath.basename(path.rstrip("/")) for path in fs.ls(folder, detail=False)] if fs.isdir(folder) else []
         )
-        found = [self.workspace.current(f"snapshots/{name}") for name in names]
+        found = [self._find(f"snapshots/{name}") for name in names]
         return sorted(dataset.manifest.as_of["snapshot_time"] for dataset in found if dataset is not None)
 
     def make(self, start: int, end: int) -> None:
-        """The range, then what it makes stale."""
-        there = self.published
-        self._check_configuration(there)
-        if there and start < there[0]:
-            end = max(end, there[0])  # what was the first day has one before it now
-        asked = list(range(start, end + 1, self.period))
-        for number, boundary in enumerate(asked, start=1):
-            before = boundary - self.period if boundary > start or boundary - self.period in there else None
-            say(f"[{number}/{len(asked)}] {name_of(boundary)}")
-            self._make_partial(boundary, before)
-            self._make_snapshot(boundary, before)
+        """The range, and every other day that is not made of what is there now, oldest first.
+
+        Those are the days after one that came out differently, the one that was the first and has a day before it now,
+        one made before all that it should hold had arrived, and whatever an interrupted run has left.
+        """
+        there = set(self.published)
+        self._check_configuration(sorted(there))
+        asked = range(start, end + 1, self.period)
         stale = 0
-        for boundary in (day for day in there if day > end):
-            parents = self._parents(boundary, boundary - self.period)
-            if self._current("snapshots", boundary).manifest.parents != parents:
+        for boundary in sorted(there.union(asked)):
+            before = boundary - self.period if boundary - self.period in there else None
+            if boundary in asked:
+                say(f"[{asked.index(boundary) + 1}/{len(asked)}] {name_of(boundary)}")
+                self._make_partial(boundary, before)
+            elif self._is_current(boundary, before):
+                continue
+            else:
                 stale += 1
                 say(f"{name_of(boundary)} is stale: it was made of days that have changed; it is made again")
-                self._make_snapshot(boundary, boundary - self.period)
-        if there:
-            say(f"{stale} later snapshots were stale" if stale else "no later snapshot is stale")
+                if not self._is_whole(boundary, before):
+                    self._make_partial(boundary, before)
+            self._make_snapshot(boundary, before)
+            there.add(boundary)
+        if len(there) > len(asked):
+            say(f"other snapshots that were stale: {stale or 'none'}")
+
+    def _is_current(self, boundary: int, before: int | None) -> bool:
+        """Whether a published snapshot is made of what is there now."""
+        made_of = self._current("snapshots", boundary).manifest.parents
+        return self._is_whole(boundary, before) and made_of == self._parents(boundary, before)
+
+    def _is_whole(self, boundary: int, before: int | None) -> bool:
+        """Whether a day's partial holds all that came into sight since `before`, as far as the log goes now."""
+        made = self._current("partials", boundary).manifest
+        landed = boundary + parse_duration(self.config.preferences.landing_delay)
+        is_complete = made.notes["log_ends"] >= landed or made.parents["clean"] == self.clean
+        return bool(made.facts["since"] == before and is_complete)
 
     def _check_configuration(self, there: Sequence[int]) -> None:
         """Raises WorkspaceError where the days before were made by another configuration."""
         if not there:
             return
         now = self.config.model_dump(mode="json")
-        then = self._current("snapshots", there[-1]).manifest.config
-        for section in ("labels", "preferences"):
-            if then[section] != now[section]:
+        for day in there:
+            then = self._current("snapshots", day).manifest
+            changed = [f"`{name}` section" for name in ("labels", "preferences") if then.config[name] != now[name]]
+            if then.facts["layout"] != self._layout():
+                changed.append("content of items, or version of Thaw")
+            if changed:
                 raise WorkspaceError(
-                    f"snapshots must be of one configuration, but those from {name_of(there[0])} on were made with "
-                    f"another `{section}` section; choose another --out, or remove {self.workspace.root}/snapshots"
+                    f"snapshots must be of one configuration, but that of {name_of(day)} was made with another "
+                    f"{changed[0]}; choose another --out, or remove {self.workspace.root}/snapshots and "
+                    f"{self.workspace.root}/partials and begin anew"
                 )
+
+    def _layout(self) -> str:
+        """Digest of what the columns of a state mean."""
+        return digest([repr(layout(self.config.preferences)), self.config.content_kinds("item")])
 
     def _make_partial(self, boundary: int, before: int | None) -> Dataset:
         key = digest(["partials", boundary, before, self._settings(), self.clean, code_version()])
@@ -169,7 +209,7 @@ class _Days:
             seen = Tables(fresh, self.tables.items, self.tables.users)
             frames = partial(fresh, recent_positives(seen, self.config), self.tables.items, self.config)
             entries = self._write(frames, layout(options).tables(self.config), staging)
-            return Draft(entries, {"since": before}, {"snapshot_time": boundary})
+            return Draft(entries, {"since": before}, {"snapshot_time": boundary}, {"log_ends": self.log_ends})
 
         return self._publish("partials", boundary, key, {"clean": self.clean}, draft)
 
@@ -186,7 +226,10 @@ class _Days:
             paths = {name: [posixpath.join(staging, s.path) for s in entry.shards] for name, entry in entries.items()}
             state = {name: read_parquet(self.spark, paths[name], contract) for name, contract in contracts.items()}
             counts = layout(options).tables(self.config)["counts"]
-            within = [read_table(self.spark, day, "counts", counts) for day in self._within(boundary)]
+            days = self._within(boundary)
+            for day in days:
+                day.check_sizes()
+            within = read_parquet(self.spark, [path for day in days for path in day.table_paths("counts")], counts)
             made = snapshots(state, within, boundary, self.config, self.fitted.priors)
             served = {
                 snapshot_contract(entity, options).name: snapshot_contract(entity, options)
@@ -195,7 +238,7 @@ class _Days:
             entries |= self._write(made, {name: served[name] for name in made}, staging)
             served_from = boundary + parse_duration(options.publish_delay)
             as_of = {"snapshot_time": boundary, "served_from": served_from}
-            return Draft(entries, {"priors": self.fitted.priors}, as_of)
+            return Draft(entries, {"priors": self.fitted.priors, "layout": self._layout()}, as_of)
 
         return self._publish("snapshots", boundary, key, parents, draft)
 
@@ -205,18 +248,17 @@ class _Days:
         if before is not None:
             state = self._current("snapshots", before)
             tables = state_tables(self.config)
-            parents[state.manifest.dataset] = digest(
+            # Of the state alone: what is served of it may change with the priors.
+            parents[f"{state.manifest.dataset}:state"] = digest(
                 [[name, [shard.sha256 for shard in state.manifest.tables[name].shards]] for name in tables]
             )
         return parents
 
     def _within(self, boundary: int) -> list[Dataset]:
-        """The partials whose events can lie in a window of the snapshot: published ones, newest first."""
+        """The partials whose events can lie in a window of the snapshot, newest first, back to the first day."""
         found = []
         for day in range(boundary, boundary - longest_window_us(self.config), -self.period):
-            dataset = self.workspace.current(f"partials/{name_of(day)}")
-            if dataset is None:
-                break
+            dataset = self._current("partials", day)
             found.append(dataset)
             if dataset.manifest.facts["since"] is None:
                 break
@@ -227,19 +269,20 @@ class _Days:
     ) -> Dataset:
         started = time.monotonic()
         name = f"{kind}/{name_of(boundary)}"
-        found = None if self.force else self.workspace.find(name, key)
-        if found:
-            self.workspace.point(found)
+        made = None if self.force else self.workspace.find(name, key)
+        reused = made is not None
+        if made:
+            self.workspace.point(made)
         else:
             staging = self.workspace.stage(name, key)
-            made = draft(staging)
+            found = draft(staging)
             seconds = round(time.monotonic() - started, 3)
-            manifest = manifest_of(name, made, self.config, SECTIONS, parents, key, seconds)
-            found_now = self.workspace.publish(staging, manifest)
-            say("  " + outcome_line(kind, Made(found_now, False, seconds)))
-            return found_now
-        say("  " + outcome_line(kind, Made(found, True, 0.0)))
-        return found
+            made = self.workspace.publish(
+                staging, manifest_of(name, found, self.config, SECTIONS, parents, key, seconds)
+            )
+        self.opened[name] = made
+        say("  " + outcome_line(kind, Made(made, reused, time.monotonic() - started)))
+        return made
 
     def _write(
         self, frames: Mapping[str, DataFrame], contracts: Mapping[str, Table], staging: str
@@ -255,14 +298,20 @@ class _Days:
         return dict(zip(frames, together(*work), strict=True))
 
     def _read(self, dataset: Dataset, contracts: Mapping[str, Table]) -> dict[str, DataFrame]:
+        dataset.check_sizes()
         return {name: read_table(self.spark, dataset, name, contract) for name, contract in contracts.items()}
 
     def _current(self, kind: str, boundary: int) -> Dataset:
         name = f"{kind}/{name_of(boundary)}"
-        found = self.workspace.current(name)
+        found = self._find(name)
         if found is None:
             raise WorkspaceError(f"{name} must be there, it is not; make it with --from {name_of(boundary)}")
         return found
+
+    def _find(self, name: str) -> Dataset | None:
+        if name not in self.opened:
+            self.opened[name] = self.workspace.current(name)
+        return self.opened[name]
 
     def _settings(self) -> dict[str, object]:
         return relevant(self.config, SECTIONS)

@@ -70,8 +70,8 @@ def feature_set(config: Config) -> FeatureSet:
     for pattern in config.features.max_missing_share:
         if not fnmatch.filter([column.name for column in found.columns], pattern):
             near = difflib.get_close_matches(pattern, [column.name for column in found.columns], n=1, cutoff=0)
+            hint = f"did you mean `{near[0]}`?" if near else "remove it"
             raise ConfigError(
-                f"features.max_missing_share must name features or patterns of them, {pattern!r} is none; "
-                f"did you mean `{near[0]}`?"
+                f"features.max_missing_share must name features or patterns of them, {pattern!r} is none; {hint}"
             )
     return found

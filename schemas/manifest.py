@@ -67,7 +67,8 @@ class Manifest(_Frozen):
     as_of: dict[str, int] = {}
     """Named cuts in UTC microseconds: validation_start, test_start, snapshot_time, …"""
     parents: dict[str, str] = {}
-    """Dataset name -> content digest of all that this one was made from, directly or not."""
+    """Dataset name -> content digest of all that this one was made from, directly or not. (`snapshots/DAY:state` is the
+    digest of what the next day starts from.)"""
     key: str = ""
     """Resume key: digest of job, configuration that matters, parents, sources and code. Not content."""
     config: dict[str, Any] = {}

@@ -5,8 +5,7 @@ a state; what lies in a window is added up from the partials of its days. The nu
 [spark]
 """
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, Window
@@ -14,7 +13,7 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config, parse_duration
 from pipelines.features import bag_names
-from pipelines.preferences.partials import DAYS, KEY, SEEN, Layout, layout
+from pipelines.preferences.partials import DAYS, KEY, Layout, layout
 from pipelines.preferences.snapshot import snapshot_contract
 from pipelines.preferences.tallies import statistic_columns, window_us
 from pipelines.preferences.windows import BLOCK_HALF_LIVES, BLOCKS, DECAY_SCALE, decay_blocks
@@ -45,8 +44,8 @@ def next_state(before: Frames | None, new: Frames, boundary: int, config: Config
     both = {name: new[name] if name != "counts" else counts for name in contracts}
     if before is not None:
         both = {name: before[name].unionByName(frame) for name, frame in both.items()}
-    sums = [F.sum(name).alias(name) for name in kept.total_names]
-    latest = [F.max(name).alias(name) for name in (*kept.found.last_names, *SEEN)]
+    sums = [F.sum(name).alias(name) for name in ("rows", *kept.total_names)]
+    latest = [F.max(name).alias(name) for name in kept.found.last_names]
     state = {"counts": both["counts"].groupBy(*KEY).agg(*sums, *latest)}
     if "ids" in both:
         times = [F.max(name).alias(name) for name in kept.id_names]
@@ -69,15 +68,15 @@ def next_state(before: Frames | None, new: Frames, boundary: int, config: Config
 
 
 def snapshots(
-    state: Frames, recent_counts: Sequence[DataFrame], boundary: int, config: Config, priors: Mapping[str, float]
+    state: Frames, counts: DataFrame, boundary: int, config: Config, priors: Mapping[str, float]
 ) -> dict[str, DataFrame]:
     """The snapshot of every entity at `boundary`: name -> frame of `snapshot_contract`.
 
-    `recent_counts` are the `counts` of all partials whose events can lie in a window.
+    `counts` are those of all partials whose events can lie in a window.
     """
     options, kept = config.preferences, layout(config.preferences)
     found = kept.found
-    rows = state["counts"].join(_windowed(recent_counts, kept, boundary), [*KEY], how="left")
+    rows = state["counts"].join(_windowed(counts, kept, boundary), [*KEY], how="left")
     columns: dict[str, Column] = {}
     for i, total in enumerate(found.sums):
         whole = F.col(f"total_{kept.totals.index((total.choice, total.of))}")
@@ -108,7 +107,7 @@ def snapshots(
     return made
 
 
-def _windowed(counts: Sequence[DataFrame], kept: Layout, boundary: int) -> DataFrame:
+def _windowed(counts: DataFrame, kept: Layout, boundary: int) -> DataFrame:
     """Sums over the finite windows: `within_i`, null where nothing of the key lies in any of them."""
     sums = []
     for i, total in enumerate(kept.found.sums):
@@ -116,8 +115,7 @@ def _windowed(counts: Sequence[DataFrame], kept: Layout, boundary: int) -> DataF
         if length is not None:
             name = f"total_{kept.totals.index((total.choice, total.of))}"
             sums.append(F.sum(F.when(F.col("event_day") >= boundary - length, F.col(name))).alias(f"within_{i}"))
-    everything = reduce(DataFrame.unionByName, counts)
-    return everything.groupBy(*KEY).agg(*sums) if sums else everything.select(*KEY).distinct()
+    return counts.groupBy(*KEY).agg(*sums) if sums else counts.select(*KEY).distinct()
 
 
 def _distinct(ids: DataFrame, kept: Layout, boundary: int) -> DataFrame:

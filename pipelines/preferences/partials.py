@@ -1,7 +1,8 @@
 """What came into sight from one snapshot to the next, kept so that later snapshots can be made of it. [spark]
 
 A partial counts events by entity, by the day they happened on and by the day they became available on, as snapshots'
-boundaries cut days. Sums are added up, times compared: how partials make a snapshot is left to `daily`.
+boundaries cut days (`event_day` is finer where a window is). Sums are added up, times compared: how partials make a
+snapshot is left to `daily`.
 """
 
 import math
@@ -26,7 +27,6 @@ from schemas.to_spark import select_contract
 
 KEY = ("entity", "entity_id")
 DAYS = ("event_day", "available_day")
-SEEN = ("seen_event_time", "seen_available_time")
 _WHOSE = (
     ContractColumn("entity", "string", doc="as in preferences.entities"),
     ContractColumn("entity_id", "string", doc="a user, item or category; of a cross both, as a JSON array"),
@@ -61,7 +61,11 @@ class Layout:
 
     def tables(self, config: Config) -> dict[str, Table]:
         """The contracts of a partial's tables. A state has the same, less the days of `counts`."""
-        counts = (*_times(*DAYS), *_numbers(self.total_names), *_times(*self.found.last_names, *SEEN, nullable=True))
+        counts = (
+            *_times(*DAYS),
+            *_numbers(["rows", *self.total_names]),
+            *_times(*self.found.last_names, nullable=True),
+        )
         made = {"counts": Table("counts", (*_WHOSE, *counts), (*KEY, *DAYS))}
         if self.found.distincts:
             ids = (ContractColumn("of", "string"), ContractColumn("value", "string"))
@@ -149,8 +153,8 @@ def _counts(keyed: DataFrame, kept: Layout) -> DataFrame:
         F.max(F.when(choice.condition, F.col("event_time"))).alias(name)
         for name, choice in zip(kept.found.last_names, kept.found.lasts, strict=True)
     ]
-    seen = [F.max(time).alias(name) for name, time in zip(SEEN, ("event_time", "available_time"), strict=True)]
-    return keyed.groupBy(*KEY, *DAYS).agg(*totals, *lasts, *seen)
+    rows = F.count(F.lit(1)).alias("rows")
+    return keyed.groupBy(*KEY, *DAYS).agg(rows, *totals, *lasts)
 
 
 def _ids(keyed: DataFrame, kept: Layout) -> DataFrame:

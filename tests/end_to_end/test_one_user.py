@@ -21,7 +21,8 @@ source:
 labels: {rule: sampled, positive_actions: [click], negatives: 2}
 preferences: {windows: [lifetime]}
 content: {min_count: 1}
-audit: {sample: 4}
+# Each item is seen once, so that what has been seen before is what was not clicked now.
+audit: {sample: 4, max_feature_auc: 1}
 records: {num_shards: 1}
 model: {embedding_dim: 2, content_units: [], preference_units: [], tower_units: [4]}
 training: {epochs: 1, batch_size: 16}

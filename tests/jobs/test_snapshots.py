@@ -116,7 +116,7 @@ def test_a_day_run_again_changes_nothing(shop, capsys) -> None:
     capsys.readouterr()
     assert shop.days(DAYS[2]) == 0
     said = capsys.readouterr().err
-    assert said.count("unchanged") == 2 and "no later snapshot is stale" in said
+    assert said.count("unchanged") == 2 and "other snapshots that were stale: none" in said
     assert shop.days(DAYS[2], None, "--force") == 0
     assert (shop.digests(), shop.digests("partials")) == before
 
@@ -134,7 +134,7 @@ def test_a_day_needs_neither_the_days_before_its_windows_nor_states_before_the_l
     assert other.digests()[DAYS[-1]] == shop.digests()[DAYS[-1]]
 
 
-def test_a_corrected_day_names_the_later_days_it_makes_stale_and_makes_them_again(tmp_path, capsys) -> None:
+def test_a_corrected_day_names_the_days_it_makes_stale_and_makes_them_again(tmp_path, capsys, monkeypatch) -> None:
     missing = f"u1,i3,{FIRST_S + DAY_S + 7},{FIRST_S + DAY_S + 8},click"
     shop = Shop(tmp_path / "shop", log_rows())
     assert shop.days(DAYS[0], DAYS[-1]) == 0
@@ -142,20 +142,35 @@ def test_a_corrected_day_names_the_later_days_it_makes_stale_and_makes_them_agai
     write_log(tmp_path / "shop", [*log_rows(), missing])
     shop.refresh()
     capsys.readouterr()
-    assert shop.days(DAYS[1]) == 0
-    said = capsys.readouterr().err
-    assert re.findall(r"^(\S+) is stale", said, re.MULTILINE) == DAYS[2:]
+
+    def interrupted(state, counts, boundary, config, priors, work=snapshots.snapshots):
+        if snapshots.name_of(boundary) == DAYS[3]:
+            raise KeyboardInterrupt
+        return work(state, counts, boundary, config, priors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "snapshots", interrupted)
+        assert shop.days(DAYS[1]) == 130
+    assert stale(capsys) == DAYS[2:4]
+    # Any other day makes up for what is left.
+    assert shop.days(DAYS[0]) == 0
+    assert stale(capsys) == DAYS[3:]
     whole = Shop(tmp_path / "whole", [*log_rows(), missing])
     assert whole.days(DAYS[0], DAYS[-1]) == 0
-    after, made_whole = shop.digests(), whole.digests()
-    assert after[DAYS[0]] == before[DAYS[0]] and all(after[day] != before[day] for day in DAYS[1:])
-    assert {day: after[day] for day in DAYS[1:]} == {day: made_whole[day] for day in DAYS[1:]}
+    assert all(shop.digests()[day] != before[day] for day in DAYS[1:])
+    assert shop.digests() == whole.digests()
 
 
-def test_days_before_the_first_may_be_added(shop, tmp_path) -> None:
+def stale(capsys):
+    return re.findall(r"^(\S+) is stale", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_days_before_the_first_may_be_added_but_no_gap_be_left(shop, tmp_path, capsys) -> None:
     other = Shop(tmp_path / "other", log_rows())
     assert other.days(DAYS[3], DAYS[-1]) == 0
     assert other.table(DAYS[4], "user_snapshots") == shop.table(DAYS[4], "user_snapshots")
+    assert other.days(DAYS[0]) == 2
+    assert re.search(f"must follow each other, .* set --to {DAYS[2]}", capsys.readouterr().err)
     assert other.days(DAYS[0], DAYS[2]) == 0
     assert other.digests() == shop.digests()
 
@@ -163,18 +178,21 @@ def test_days_before_the_first_may_be_added(shop, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--from", "2023-11-20"], "snapshots must not lie after the log, whose last is 2023-11-19, got 2023-11-20"),
+        (
+            ["--from", "2023-11-20"],
+            "snapshots must be of the log, whose first is 2023-11-15 and whose last is 2023-11-19, got 2023-11-20",
+        ),
         (["--from", "2023-11-15T06:00"], "--from must be a boundary, .* got 2023-11-15T06:00; the one before it is"),
         (["--from", "2023-11-17", "--to", "2023-11-16"], "--from must not lie after --to, got 2023-11-17 and"),
         (["--to", "2023-11-16"], "--to must come with --from, got --to 2023-11-16 alone"),
         (["--from", "yesterday"], "a time must be an ISO date"),
-        (["--from", "2023-11-12"], "snapshots must follow each other, .* set --to 2023-11-14"),
+        (["--from", "1970-01-01"], "snapshots must be of the log, .* got 1970-01-01 to 1970-01-01; stay within"),
         (
             ["--from", "2023-11-16", "--set", "preferences.accuracy=exact"],
             "`preferences` section|must be of `preferences.accuracy: snapshot`",
         ),
     ],
-    ids=["future", "no-boundary", "backwards", "no-beginning", "no-time", "gap", "exact"],
+    ids=["future", "no-boundary", "backwards", "no-beginning", "no-time", "past", "exact"],
 )
 def test_a_range_that_cannot_be_is_one_message_and_code_2(shop, capsys, given, message) -> None:
     before = shop.digests()
@@ -183,6 +201,33 @@ def test_a_range_that_cannot_be_is_one_message_and_code_2(shop, capsys, given, m
     said = capsys.readouterr().err
     assert re.search(f"^thaw: .*{message}", said, re.MULTILINE | re.DOTALL), said
     assert "Traceback" not in said and shop.digests() == before
+
+
+def test_a_day_made_before_its_events_had_arrived_is_made_again_when_they_have(shop, tmp_path, capsys) -> None:
+    other = Shop(tmp_path / "other", log_rows()[:40])  # ends on the 17th at 06:01, before snapshot 18
+    assert other.days(DAYS[0], DAYS[3]) == 0
+    write_log(tmp_path / "other", log_rows())
+    other.refresh()
+    capsys.readouterr()
+    assert other.days(DAYS[4]) == 0
+    assert stale(capsys) == [DAYS[3]]
+    assert other.table(DAYS[4], "item_snapshots") == shop.table(DAYS[4], "item_snapshots")
+    assert other.table(DAYS[3], "counts") == shop.table(DAYS[3], "counts")
+
+
+def test_damaged_and_missing_days_are_one_message_and_code_2(tmp_path, capsys) -> None:
+    shop = Shop(tmp_path / "shop", log_rows())
+    assert shop.days(DAYS[0], DAYS[2]) == 0
+    (file,) = (tmp_path / "shop" / "out" / "partials" / DAYS[2]).glob("*/counts/*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert shop.days(DAYS[3]) == 2
+    assert re.search(r"^thaw: .*counts/part-0.*must have \d+ bytes", capsys.readouterr().err, re.MULTILINE)
+    shutil.rmtree(tmp_path / "shop" / "out" / "partials" / DAYS[2])
+    assert shop.days(DAYS[3]) == 2
+    assert (
+        f"thaw: partials/{DAYS[2]} must be there, it is not; make it with --from {DAYS[2]}" in capsys.readouterr().err
+    )
+    assert shop.days(DAYS[2], DAYS[3]) == 0
 
 
 def test_days_of_another_configuration_are_refused(shop, capsys) -> None:

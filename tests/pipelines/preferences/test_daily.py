@@ -3,7 +3,7 @@
 from functools import reduce
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pipelines.config import parse_config
 from pipelines.examples.sides import recent_positives
 from pipelines.examples.tables import Tables
-from pipelines.preferences.daily import next_state, snapshots
+from pipelines.preferences.daily import longest_window_us, next_state, snapshots
 from pipelines.preferences.entities import key_column, keyed_events
 from pipelines.preferences.join import attach_recent, attach_statistics
 from pipelines.preferences.partials import came_into_sight, grain_us, partial
@@ -39,7 +39,7 @@ CONFIG = parse_config(
             "landing_delay": "1h",
             "publish_delay": "2h",
             "windows": ["1d", "36h", "lifetime"],
-            "entities": ["user", "item", "item.tags", "user*item.tags"],
+            "entities": ["user", "item", "item.tags", "user*item", "user*item.tags"],
             "statistics": [
                 {"name": "click", "kind": "count", "actions": ["click"]},
                 {"name": "click", "kind": "rate", "actions": ["click"], "of_actions": ["impression"]},
@@ -56,11 +56,22 @@ CONFIG = parse_config(
     }
 )
 OPTIONS = CONFIG.preferences
+FIRST = -2  # days before 1970 are days too
 TIMES = st.one_of(
-    st.integers(0, DAYS * US_PER_DAY),
-    st.sampled_from([day * US_PER_DAY + shift for day in range(DAYS) for shift in (-1, 0, 1, HOUR, HOUR + 1)]),
+    st.integers(FIRST * US_PER_DAY, (FIRST + DAYS) * US_PER_DAY),
+    st.sampled_from(
+        [day * US_PER_DAY + shift for day in range(FIRST, FIRST + DAYS) for shift in (-1, 0, 1, HOUR, HOUR + 1)]
+    ),
 )
 DELAYS = st.sampled_from([0, 0, 1, HOUR - 1, HOUR, HOUR + 1, 30 * HOUR, 3 * US_PER_DAY])
+# Every user with every item, at, before and after a boundary, at once and at each delay.
+NASTY = [
+    ("uvw"[n % 3], "pqr"[n // 3 % 3], (FIRST + n % 4) * US_PER_DAY + shift, delay, action, 1.0 + n % 3 / 4)
+    for n, (shift, delay) in enumerate(
+        [(shift, delay) for shift in (-1, 0, 12 * HOUR - 1) for delay in (0, HOUR, HOUR + 1, 30 * HOUR, 60 * HOUR)]
+    )
+    for action in ("click", "impression")
+]
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from("uvw"),
@@ -77,28 +88,36 @@ EVENTS = st.lists(
 
 
 # Shrinking takes minutes here.
-@settings(max_examples=2, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(events=EVENTS, first=st.integers(0, 2))
+@settings(
+    max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
+@example(events=NASTY, first=FIRST)
+@given(events=EVENTS, first=st.integers(FIRST, FIRST + 2))
 def test_every_day_is_what_a_sweep_over_the_whole_log_gives(spark, events, first) -> None:
     log = spark.createDataFrame(
         [(u, i, t, t + delay, action, weight) for u, i, t, delay, action, weight in events], spark_schema(INTERACTIONS)
     )
     items = spark.createDataFrame(
-        [("p", 0, None, None, ["a", "b"]), ("p", 40 * HOUR, None, None, ["b", "c"]), ("q", 0, None, None, ["a", "a"])],
+        [
+            ("p", FIRST * US_PER_DAY, None, None, ["a", "b"]),
+            ("p", -8 * HOUR, None, None, ["b", "c"]),
+            ("q", FIRST * US_PER_DAY, None, None, ["a", "a"]),
+        ],
         spark_schema(content_table("item", {"tags": "categories"})),
     )
     users = spark.createDataFrame([], spark_schema(content_table("user", {})))
     tables = Tables(log, items, users)
-    boundaries = range(first * US_PER_DAY, (DAYS + 2) * US_PER_DAY, US_PER_DAY)
-    state, counts, before = None, [], None
+    boundaries = range(first * US_PER_DAY, (FIRST + DAYS + 2) * US_PER_DAY, US_PER_DAY)
+    state, counts, before = None, {}, None
     made = {entity: [] for entity in OPTIONS.entities}
     for boundary in boundaries:
         fresh = came_into_sight(log, boundary, before, OPTIONS)
         new = partial(fresh, recent_positives(Tables(fresh, items, users), CONFIG), items, CONFIG)
-        counts.append(new["counts"].localCheckpoint())
-        new["counts"] = counts[-1]
+        new["counts"] = new["counts"].localCheckpoint()
+        counts = {**counts, boundary: new["counts"]}
         state = {n: frame.localCheckpoint() for n, frame in next_state(state, new, boundary, CONFIG).items()}
-        day = snapshots(state, counts, boundary, CONFIG, PRIORS)
+        within = [frame for day, frame in counts.items() if day > boundary - longest_window_us(CONFIG)]
+        day = snapshots(state, reduce(DataFrame.unionByName, within), boundary, CONFIG, PRIORS)
         for entity, frames in made.items():
             frames.append(day[snapshot_contract(entity, OPTIONS).name])
         before = boundary
@@ -148,4 +167,4 @@ def test_days_are_cut_as_finely_as_windows_need_and_named_for_when_events_became
     items = spark.createDataFrame([], spark_schema(content_table("item", {"tags": "categories"})))
     counts = partial(log, log.withColumn("tags", F.array(F.lit("x"))), items, CONFIG)["counts"]
     found = {(r["entity"], r["event_day"], r["available_day"]) for r in counts.collect()}
-    assert found == {("user", 24 * HOUR, 48 * HOUR), ("item", 24 * HOUR, 48 * HOUR)}
+    assert found == {(entity, 24 * HOUR, 48 * HOUR) for entity in ("user", "item", "user*item")}

@@ -19,7 +19,7 @@ from pipelines.examples.fit import fit
 from pipelines.examples.serving import entity_snapshot, serving_items, serving_users
 from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
-from pipelines.preferences.snapshot import serving_moment, snapshot_contract
+from pipelines.preferences.snapshot import serving_moment, snapshot_contracts
 from pipelines.preferences.tallies import check_weights
 from pipelines.spark import spark_session, together, write_table
 from pipelines.storage import Workspace, write_json
@@ -44,11 +44,8 @@ def run(context: Context) -> Draft:
         return write_table(make(), context.staging, name, contract, files=files, by=key, order=key)
 
     work = {
-        entity_prefix(entity): (
-            partial(entity_snapshot, entity, tables, config, fitted, moment),
-            snapshot_contract(entity, options),
-        )
-        for entity in dict.fromkeys((*options.entities, *(("user",) if options.recent else ())))
+        entity_prefix(entity): (partial(entity_snapshot, entity, tables, config, fitted, moment), contract)
+        for entity, contract in snapshot_contracts(options).items()
     }
     for make, side in ((serving_users, features.user), (serving_items, features.item)):
         contract = serving_table(side)

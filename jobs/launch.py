@@ -139,28 +139,47 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
             code_version(),
         ]
     )
-    found = None if force or job.always else workspace.find(job.dataset, key)
-    if found:
-        workspace.point(found)
-        return Outcome(found, True, time.monotonic() - started)
-    staging = workspace.stage(job.dataset, key)
-    draft = job.run(Context(config, workspace, data, parents, staging))
-    seconds = round(time.monotonic() - started, 3)
-    manifest = manifest_of(job.dataset, draft, config, job.sections, lineage(parents), key, seconds)
-    return Outcome(workspace.publish(staging, manifest), False, seconds)
+
+    def write(staging: str) -> Draft:
+        return job.run(Context(config, workspace, data, parents, staging))
+
+    return find_or_make(
+        workspace,
+        job.dataset,
+        key,
+        write,
+        config=config,
+        sections=job.sections,
+        parents=lineage(parents),
+        force=force or job.always,
+        started=started,
+    )
 
 
-def manifest_of(
+def find_or_make(
+    workspace: Workspace,
     dataset: str,
-    draft: Draft,
+    key: str,
+    write: Callable[[str], Draft],
+    *,
     config: Config,
     sections: Sequence[str],
     parents: Mapping[str, str],
-    key: str,
-    seconds: float,
-) -> Manifest:
-    """The manifest of what a job has written. `parents` is name -> content digest."""
-    return Manifest(
+    force: bool,
+    started: float,
+) -> Outcome:
+    """The published version of this resume key, made current; else what `write` makes in a staging folder, published.
+
+    `parents` is name -> content digest, `started` the monotonic time at which the work began.
+    """
+    found = None if force else workspace.find(dataset, key)
+    if found:
+        workspace.point(found)
+        return Outcome(found, True, time.monotonic() - started)
+    staging = workspace.stage(dataset, key)
+    draft = write(staging)
+    seconds = round(time.monotonic() - started, 3)
+    manifest = Manifest(
         dataset=dataset,
         tables=dict(draft.tables),
         facts=dict(draft.facts),
@@ -174,6 +193,7 @@ def manifest_of(
         seconds=seconds,
         notes=dict(draft.notes),
     )
+    return Outcome(workspace.publish(staging, manifest), False, seconds)
 
 
 def relevant(config: Config, sections: Sequence[str]) -> dict[str, Any]:

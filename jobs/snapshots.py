@@ -15,8 +15,7 @@ import fsspec
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.launch import Draft, Job, code_version, manifest_of, open_parents, outcome_line, relevant, say
-from jobs.launch import Outcome as Made
+from jobs.launch import Draft, Job, code_version, find_or_make, open_parents, outcome_line, relevant, say
 from pipelines.config import Config, parse_duration
 from pipelines.errors import ConfigError, InputError, WorkspaceError
 from pipelines.examples.sides import recent_positives
@@ -24,7 +23,7 @@ from pipelines.examples.splits import instant
 from pipelines.examples.tables import Tables, clean_tables
 from pipelines.preferences.daily import longest_window_us, next_state, snapshots, state_tables
 from pipelines.preferences.partials import came_into_sight, layout, partial
-from pipelines.preferences.snapshot import snapshot_contract
+from pipelines.preferences.snapshot import snapshot_contracts
 from pipelines.spark import read_parquet, read_table, spark_session, together, write_table
 from pipelines.storage import Dataset, Workspace
 from schemas.columns import Table
@@ -231,11 +230,8 @@ class _Days:
                 day.check_sizes()
             within = read_parquet(self.spark, [path for day in days for path in day.table_paths("counts")], counts)
             made = snapshots(state, within, boundary, self.config, self.fitted.priors)
-            served = {
-                snapshot_contract(entity, options).name: snapshot_contract(entity, options)
-                for entity in (*options.entities, "user")
-            }
-            entries |= self._write(made, {name: served[name] for name in made}, staging)
+            served = {contract.name: contract for contract in snapshot_contracts(options).values()}
+            entries |= self._write(made, served, staging)
             served_from = boundary + parse_duration(options.publish_delay)
             as_of = {"snapshot_time": boundary, "served_from": served_from}
             return Draft(entries, {"priors": self.fitted.priors, "layout": self._layout()}, as_of)
@@ -267,22 +263,21 @@ class _Days:
     def _publish(
         self, kind: str, boundary: int, key: str, parents: Mapping[str, str], draft: Callable[[str], Draft]
     ) -> Dataset:
-        started = time.monotonic()
         name = f"{kind}/{name_of(boundary)}"
-        made = None if self.force else self.workspace.find(name, key)
-        reused = made is not None
-        if made:
-            self.workspace.point(made)
-        else:
-            staging = self.workspace.stage(name, key)
-            found = draft(staging)
-            seconds = round(time.monotonic() - started, 3)
-            made = self.workspace.publish(
-                staging, manifest_of(name, found, self.config, SECTIONS, parents, key, seconds)
-            )
-        self.opened[name] = made
-        say("  " + outcome_line(kind, Made(made, reused, time.monotonic() - started)))
-        return made
+        outcome = find_or_make(
+            self.workspace,
+            name,
+            key,
+            draft,
+            config=self.config,
+            sections=SECTIONS,
+            parents=parents,
+            force=self.force,
+            started=time.monotonic(),
+        )
+        self.opened[name] = outcome.dataset
+        say("  " + outcome_line(kind, outcome))
+        return outcome.dataset
 
     def _write(
         self, frames: Mapping[str, DataFrame], contracts: Mapping[str, Table], staging: str

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pipelines.config import Config, parse_duration
 from pipelines.features import bag_names
 from pipelines.preferences.partials import DAYS, KEY, Layout, layout
-from pipelines.preferences.snapshot import snapshot_contract
+from pipelines.preferences.snapshot import snapshot_contracts
 from pipelines.preferences.tallies import statistic_columns, window_us
 from pipelines.preferences.windows import BLOCK_HALF_LIVES, BLOCKS, DECAY_SCALE, decay_blocks
 from schemas.columns import Table
@@ -91,7 +91,7 @@ def snapshots(
     columns |= {"snapshot_time": F.lit(boundary), "served_from": F.lit(served_from)}
     rows = rows.withColumns(columns)
     made = {}
-    for entity in dict.fromkeys((*options.entities, *(("user",) if options.recent else ()))):
+    for entity, contract in snapshot_contracts(options).items():
         mine = rows.where(F.col("entity") == entity)
         statistics = statistic_columns(found, entity, options, priors, "snapshot_time")
         times = ("snapshot_time", "served_from")
@@ -102,7 +102,6 @@ def snapshots(
             served = served.withColumns({name: columns[name] for name in times})
         if entity == "user" and options.recent:
             served = served.join(_bags(state["recent"], config), "entity_id", how="left")
-        contract = snapshot_contract(entity, options)
         made[contract.name] = select_contract(served, contract)
     return made
 

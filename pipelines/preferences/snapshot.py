@@ -26,6 +26,12 @@ def snapshot_contract(entity: str, options: PreferenceOptions) -> Table:
     return snapshot_table(entity_prefix(entity), statistics, bag_names(options) if entity == "user" else ())
 
 
+def snapshot_contracts(options: PreferenceOptions) -> dict[str, Table]:
+    """Entity -> `snapshot_contract`, of all that have snapshots: users also where only bags are kept of them."""
+    entities = dict.fromkeys((*options.entities, *(("user",) if options.recent else ())))
+    return {entity: snapshot_contract(entity, options) for entity in entities}
+
+
 def snapshot(
     events: DataFrame,
     positives: DataFrame,

@@ -4,8 +4,8 @@ Great Expectations checks what comes out; a source with too many bad rows stops 
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from pipelines.quality import clean, gate
 from pipelines.quality.data_docs import write_docs
 from pipelines.quality.read import readable
 from pipelines.quality.sources import data_address, labelled_sources, source_files
-from pipelines.spark import spark_session, together, write_table
+from pipelines.spark import persisted, spark_session, together, write_table
 from schemas.columns import Table
 from schemas.content import Side, content_table
 from schemas.interactions import INTERACTIONS, QUARANTINE
@@ -51,8 +51,10 @@ def run(context: Context) -> Draft:
                     if label == "interactions"
                     else clean.marked_content(spark, data, label, config)
                 )
-                rows = kept.enter_context(persisted(found.rows))
-                return rows, *gate.tally(rows, {source: partial(_rows, seen) for source, seen in found.read.items()})
+                kept.enter_context(persisted(found.rows))
+                return found.rows, *gate.tally(
+                    found.rows, {source: partial(_rows, seen) for source, seen in found.read.items()}
+                )
 
         labels = ["interactions", *(label for label in sources if label not in logs)]
         judged = together(*(partial(judge, label) for label in labels))
@@ -71,10 +73,8 @@ def run(context: Context) -> Draft:
         gate.check_shares(tallies, reasons, config.quality.max_quarantine_share)
 
         log = clean.interactions(marked["interactions"])
-        contents = {
-            name: kept.enter_context(persisted(clean.content(spark, side, marked, config)))
-            for name, side in SIDES.items()
-        }
+        contents = {name: clean.content(spark, side, marked, config) for name, side in SIDES.items()}
+        kept.enter_context(persisted(*contents.values()))
         declared = [name for name in SIDES if any(label.startswith(name) for label in marked)]
         # What is written while the expectations are checked is thrown away if one fails.
         outcomes, entries, without = together(
@@ -143,16 +143,6 @@ def _rows(observations: Iterable[Observation]) -> int:
 
 def _content_table(name: str, config: Config) -> Table:
     return content_table(SIDES[name], config.content_kinds(SIDES[name]))
-
-
-@contextmanager
-def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """`frame`, kept by Spark until the block ends."""
-    frame.persist()
-    try:
-        yield frame
-    finally:
-        frame.unpersist()
 
 
 JOB = Job(

@@ -46,6 +46,13 @@ def _window(value: object) -> object:
     return value
 
 
+_SPARK_ENCODINGS = {
+    "utf-8": "UTF-8", "utf-8-sig": "UTF-8", "ascii": "US-ASCII", "iso8859-1": "ISO-8859-1",
+    "utf-16": "UTF-16", "utf-16-be": "UTF-16BE", "utf-16-le": "UTF-16LE", "utf-32": "UTF-32",
+}  # fmt: skip
+"""Python's name -> Spark's, of those that both know."""
+
+
 def _encoding(value: object) -> object:
     try:
         return _SPARK_ENCODINGS[codecs.lookup(str(value)).name]
@@ -55,12 +62,6 @@ def _encoding(value: object) -> object:
             f"an encoding must be one that Spark reads ({known}), got {value!r}; convert the file: iconv -t utf-8"
         ) from None
 
-
-_SPARK_ENCODINGS = {
-    "utf-8": "UTF-8", "utf-8-sig": "UTF-8", "ascii": "US-ASCII", "iso8859-1": "ISO-8859-1",
-    "utf-16": "UTF-16", "utf-16-be": "UTF-16BE", "utf-16-le": "UTF-16LE", "utf-32": "UTF-32",
-}  # fmt: skip
-"""Python's name -> Spark's, of those that both know."""
 
 Encoding = Annotated[str, BeforeValidator(_encoding)]
 Duration = Annotated[str, BeforeValidator(_duration)]

@@ -198,6 +198,18 @@ def together(*work: Callable[[], T]) -> list[T]:
 
 
 @contextmanager
+def persisted(*frames: DataFrame) -> Iterator[None]:
+    """Frames that Spark computes once and keeps until the block ends."""
+    for frame in frames:
+        frame.persist()
+    try:
+        yield
+    finally:
+        for frame in frames:
+            frame.unpersist()
+
+
+@contextmanager
 def spool(spark: SparkSession, path: str) -> Iterator[Callable[[DataFrame], DataFrame]]:
     """Keeps frames as files under `path` until the block ends: each is computed once, and later plans start there.
 

@@ -16,6 +16,7 @@ from pipelines.content.encoder import transformed
 from pipelines.content.layout import columns_of_kind, float_columns, model_inputs, vocabulary_tables
 from pipelines.content.survey import Ends, mean_and_std, moments, survey
 from pipelines.errors import ConfigError, InputError
+from pipelines.spark import persisted
 from schemas.examples import FeatureSet
 from schemas.fitted import EncoderState, Normaliser
 
@@ -39,12 +40,9 @@ def fit_encoder(train: DataFrame, features: FeatureSet, options: ContentOptions)
     found = contributions.groupBy("what", "name", "value").agg(
         F.sum("count").alias("count"), F.min("low").alias("low"), F.max("high").alias("high")
     )
-    found = found.persist()
-    try:
+    with persisted(found):
         whole = {(row["what"], row["name"]): row for row in found.where("what != 'value'").collect()}
         vocabularies = _vocabularies(found, list(vocabulary_tables(features)), options)
-    finally:
-        found.unpersist()
     _check_no_raw_ids({key: row["count"] for key, row in whole.items()}, features)
     ends = {name: (row["low"], row["high"]) for (what, name), row in whole.items() if what == "extremes"}
     sizes = {table: len(values) for table, values in vocabularies.items()}

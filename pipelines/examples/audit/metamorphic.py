@@ -17,6 +17,7 @@ from pipelines.examples.audit.future import disordered, other_future
 from pipelines.examples.audit.report import Check, Kind, mismatch
 from pipelines.examples.build import Built
 from pipelines.examples.tables import Tables
+from pipelines.spark import persisted
 from schemas.examples import EXISTS
 from schemas.fitted import Fitted
 
@@ -76,7 +77,8 @@ def check_future(
 ) -> list[Check]:
     """Rebuild under another future and compare everything that lies at or before the cut."""
     flags_fixed = fitted.cuts.validation_start <= cut
-    with _persisted(other_future(tables, cut, config)) as other:
+    other = other_future(tables, cut, config)
+    with persisted(other.interactions, other.items, other.users):
         again = build(other, config, fitted)
         before, after = _until(cut, built), _until(cut, again)
         examples = _of_examples(built.examples.columns, cut, flags_fixed)
@@ -92,7 +94,8 @@ def check_future(
 def check_order(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
     """Rebuild from the same rows in another order and other partitions: every row must be the same."""
     keys = {"example": ("example_id",), "candidate": CANDIDATE_KEY, "item": EXISTS.key}
-    with _persisted(disordered(tables, config)) as other, _other_partitions(other.interactions):
+    other = disordered(tables, config)
+    with persisted(other.interactions, other.items, other.users), _other_partitions(other.interactions):
         again = build(other, config, fitted)
         pairs = zip(
             (built.examples, built.candidates, built.exists),
@@ -105,17 +108,6 @@ def check_order(built: Published, tables: Tables, config: Config, fitted: Fitted
             columns = [name for name in before.columns if name not in key]
             checks += compare(before, after, Comparison(what, key, {"columns": columns}), ANOTHER_ORDER)
         return checks
-
-
-@contextmanager
-def _persisted(tables: Tables) -> Iterator[Tables]:
-    """`tables`, computed once, until the block ends."""
-    kept = [frame.persist() for frame in (tables.interactions, tables.items, tables.users)]
-    try:
-        yield tables
-    finally:
-        for frame in kept:
-            frame.unpersist()
 
 
 @contextmanager

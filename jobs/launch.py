@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import errno
 import hashlib
 import importlib
 import logging
@@ -10,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -170,30 +172,42 @@ def find_or_make(
 ) -> Outcome:
     """The published version of this resume key, made current; else what `write` makes in a staging folder, published.
 
-    `parents` is name -> content digest, `started` the monotonic time at which the work began.
+    `parents` is name -> content digest, `started` the monotonic time at which the work began. Of several runs that want
+    the same version one makes it; the others wait, say so, and read it. What a failed run had staged is removed.
     """
     found = None if force else workspace.find(dataset, key)
-    if found:
-        workspace.point(found)
+    if found and workspace.is_current(found):
         return Outcome(found, True, time.monotonic() - started)
-    staging = workspace.stage(dataset, key)
-    draft = write(staging)
-    seconds = round(time.monotonic() - started, 3)
-    manifest = Manifest(
-        dataset=dataset,
-        tables=dict(draft.tables),
-        facts=dict(draft.facts),
-        seed=config.seed,
-        as_of=dict(draft.as_of),
-        parents=dict(parents),
-        key=key,
-        config=redacted(relevant(config, sections)),
-        code_version=code_version(),
-        made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        seconds=seconds,
-        notes=dict(draft.notes),
-    )
-    return Outcome(workspace.publish(staging, manifest), False, seconds)
+    with workspace.claim(dataset, key, say) as require_claim:
+        found = None if force else workspace.find(dataset, key)
+        if found:
+            workspace.point(found)
+            return Outcome(found, True, time.monotonic() - started)
+        staging = workspace.stage(dataset, key)
+        try:
+            draft = write(staging)
+            seconds = round(time.monotonic() - started, 3)
+            manifest = Manifest(
+                dataset=dataset,
+                tables=dict(draft.tables),
+                facts=dict(draft.facts),
+                seed=config.seed,
+                as_of=dict(draft.as_of),
+                parents=dict(parents),
+                key=key,
+                config=redacted(relevant(config, sections)),
+                code_version=code_version(),
+                made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                seconds=seconds,
+                notes=dict(draft.notes),
+            )
+            require_claim()
+            return Outcome(workspace.publish(staging, manifest), False, seconds)
+        except BaseException:
+            if not workspace.is_published(staging):
+                with suppress(Exception):  # the first failure is the one to tell
+                    workspace.discard(staging)
+            raise
 
 
 def relevant(config: Config, sections: Sequence[str]) -> dict[str, Any]:
@@ -348,10 +362,31 @@ def guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("thaw: interrupted; nothing half-done was published, the same command resumes")
         return 130
-    except Exception:
+    except Exception as error:
+        if full := full_disk(error):
+            say(
+                f"thaw: --out and Spark's scratch folder (spark.local.dir) must have room, the system says: {full}; "
+                "free some, or choose others; nothing half-done was published, the same command resumes"
+            )
+            return InputError.exit_code
         traceback.print_exc()
         say("thaw: this is a fault of ours, not of your data; please report it with the lines above")
         return 1
+
+
+def full_disk(error: BaseException) -> str:
+    """What the system said of a full disk or a used-up quota; empty where something else went wrong."""
+    said = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
+    chained: BaseException | None = error
+    while chained is not None:
+        if isinstance(chained, OSError) and chained.errno in said:
+            return f"{said[chained.errno]}: {chained.filename}" if chained.filename else said[chained.errno]
+        # What fails in a worker comes back as text, in an error of the engine's own.
+        for text in said.values():
+            if text in str(chained):
+                return text
+        chained = chained.__cause__ or chained.__context__
+    return ""
 
 
 def main(job: Job, argv: Sequence[str] | None = None) -> int:

@@ -2,14 +2,15 @@
 
 A version of a dataset lives in `OUT/<dataset>/<first 16 of its key>-<random>/`; its manifest is written last, and
 without one it does not exist. `OUT/<dataset>/CURRENT` names the version that later jobs read. Paths go through fsspec.
+That one run at a time makes a version is left to `claim`.
 """
 
 import hashlib
 import json
 import posixpath
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.claim import claimed
 from pipelines.errors import CorruptDatasetError, WorkspaceError
 from schemas.columns import Table
 from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
@@ -64,11 +66,14 @@ class Dataset:
 
     def check_sizes(self) -> None:
         """Look for every shard and its size: cheap. Raises CorruptDatasetError naming the first bad file."""
-        fs, _ = fsspec.core.url_to_fs(self.path)
+        fs, root = _file_system(self.path)
+        # One listing: an object store would be asked for each shard otherwise.
+        sizes = {path: entry["size"] for path, entry in fs.find(root, detail=True).items()}
         for path, shard in self._shards():
-            if not fs.exists(path):
+            size = sizes.get(posixpath.join(root, shard.path))
+            if size is None:
                 raise CorruptDatasetError(f"{path} is missing; rebuild {self.manifest.dataset}")
-            if (size := fs.size(path)) != shard.bytes:
+            if size != shard.bytes:
                 raise CorruptDatasetError(
                     f"{path} must have {shard.bytes} bytes, got {size}; rebuild {self.manifest.dataset}"
                 )
@@ -125,91 +130,139 @@ class Workspace:
         if "://" not in root:
             root = str(Path(root).absolute())
         try:
-            fs, path = fsspec.core.url_to_fs(root)
+            fs, path = _file_system(root)
         except (ImportError, ValueError) as error:
             raise WorkspaceError(
                 f"--out must be a folder or an address that can be opened, {root} cannot be ({error}); correct it, or "
                 "install what it needs"
             ) from None
+        if "://" not in root:
+            cls._prepare(root, fs, path)
+            return cls(root)
+        try:
+            cls._prepare(root, fs, path)
+        except WorkspaceError:
+            raise
+        except Exception as error:  # each store has errors of its own: no credentials, no such host
+            raise WorkspaceError(
+                f"--out must be an address that can be reached, {root} cannot be ({error}); check the address, the "
+                "credentials and, for a store that is not Amazon's, AWS_ENDPOINT_URL"
+            ) from None
+        return cls(root)
+
+    @staticmethod
+    def _prepare(root: str, fs: Any, path: str) -> None:
         if fs.isfile(path):
             raise WorkspaceError(f"--out must be a folder, {root} is a file; choose another")
         marker = posixpath.join(path, MARKER)
-        if not fs.exists(marker):
-            if fs.exists(path) and fs.ls(path):
-                raise WorkspaceError(
-                    f"--out must be empty or made by Thaw, {root} holds something else; choose another folder"
-                )
-            try:
-                fs.makedirs(path, exist_ok=True)
-                fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
-            except OSError as error:
-                reason = error.strerror or error
-                raise WorkspaceError(
-                    f"--out must be a folder that can be written, {root} cannot be ({reason}); choose another"
-                ) from None
-        return cls(root)
+        if fs.exists(marker):
+            return
+        if fs.exists(path) and fs.ls(path):
+            raise WorkspaceError(
+                f"--out must be empty or made by Thaw, {root} holds something else; choose another folder"
+            )
+        try:
+            _make_folder(root)
+            fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
+        except OSError as error:
+            reason = error.strerror or error
+            raise WorkspaceError(
+                f"--out must be a folder that can be written, {root} cannot be ({reason}); choose another"
+            ) from None
 
     def find(self, dataset: str, key: str) -> Dataset | None:
         """The latest published version with this resume key, if there is one and its files are there."""
+        pointer = self._pointer(dataset)
         found = []
         for folder in self._versions(dataset, key):
             with suppress(CorruptDatasetError):
                 version = open_dataset(folder)
                 version.check_sizes()
-                found += [version] if version.manifest.key == key else []
-        return max(found, key=lambda version: version.manifest.made_at, default=None)
+                is_current = posixpath.basename(folder) == pointer
+                found += [(version.manifest.made_at, is_current, version)] if version.manifest.key == key else []
+        return max(found, key=lambda entry: entry[:2])[-1] if found else None
 
     def current(self, dataset: str) -> Dataset | None:
         """The version that later jobs read, if one is published."""
-        fs, _ = fsspec.core.url_to_fs(self.root)
-        pointer = posixpath.join(self.root, dataset, "CURRENT")
-        if not fs.exists(pointer):
-            return None
-        folder = posixpath.join(self.root, dataset, fs.cat_file(pointer).decode().strip())
-        return open_dataset(folder) if self._is_published(folder) else None
+        name = self._pointer(dataset)
+        folder = posixpath.join(self.root, dataset, name)
+        return open_dataset(folder) if name and self.is_published(folder) else None
+
+    def is_current(self, dataset: Dataset) -> bool:
+        """Whether it is the version that later jobs read."""
+        return posixpath.basename(dataset.path) == self._pointer(dataset.manifest.dataset)
+
+    def claim(self, dataset: str, key: str, tell: Callable[[str], None]) -> AbstractContextManager[Callable[[], None]]:
+        """Be the one run that makes this version, as `claimed` does: to be held when staging and publishing."""
+        folder = posixpath.join(self.root, dataset)
+        _make_folder(folder)
+        return claimed(posixpath.join(folder, f"{key[:_KEY_CHARACTERS]}.claim"), f"`{dataset}`", tell)
 
     def stage(self, dataset: str, key: str) -> str:
-        """An empty folder for a version in the making. What interrupted runs left of the same version is removed."""
-        fs, _ = fsspec.core.url_to_fs(self.root)
+        """An empty folder for a version in the making.
+
+        What interrupted runs left of the same version is removed, and what was replaced before its last one.
+        """
+        latest, pointer = self.find(dataset, key), self._pointer(dataset)
+        kept = {pointer, posixpath.basename(latest.path)} if latest else {pointer}
         for folder in self._versions(dataset, key):
-            if not self._is_published(folder):
-                fs.rm(folder, recursive=True)
+            if posixpath.basename(folder) not in kept or not self.is_published(folder):
+                self.discard(folder)
         path = posixpath.join(self.root, dataset, f"{key[:_KEY_CHARACTERS]}-{uuid.uuid4().hex[:8]}")
-        fs.makedirs(path, exist_ok=True)
+        _make_folder(path)
         return path
 
     def publish(self, path: str, manifest: Manifest) -> Dataset:
-        """Write the manifest to a staged folder, last of all, and make it the current version.
+        """Look for every file that the manifest names, write it to the staged folder, and make that version current.
 
-        A version of the same key that it replaces is removed only then: until the end there is one to read.
+        A version of the same key that it replaces stays until the next is staged: who has begun to read it can end.
+        Raises CorruptDatasetError, and publishes nothing, where a file is missing or not of its size.
         """
+        published = Dataset(path, manifest)
+        published.check_sizes()
         with whole_file(posixpath.join(path, MANIFEST)) as file:
             file.write(manifest.to_json().encode())
-        published = Dataset(path, manifest)
         self.point(published)
-        fs, _ = fsspec.core.url_to_fs(self.root)
-        for folder in self._versions(manifest.dataset, manifest.key):
-            if posixpath.basename(folder) != posixpath.basename(path):
-                fs.rm(folder, recursive=True)
         return published
+
+    def discard(self, path: str) -> None:
+        """Remove a version, published or not: its manifest first, so that none is there without its files."""
+        fs, root = _file_system(path)
+        with suppress(FileNotFoundError):
+            fs.rm_file(posixpath.join(root, MANIFEST))
+        with suppress(FileNotFoundError):
+            fs.rm(root, recursive=True)
 
     def point(self, dataset: Dataset) -> None:
         """Make a published version the current one."""
-        with whole_file(posixpath.join(self.root, dataset.manifest.dataset, "CURRENT")) as file:
-            file.write(posixpath.basename(dataset.path).encode())
+        name = posixpath.basename(dataset.path)
+        folder = posixpath.join(self.root, dataset.manifest.dataset)
+        # The claim on the version is held, so the name is ours: whoever dies here leaves what the next one overwrites.
+        temporary = posixpath.join(folder, f"CURRENT.{name[:_KEY_CHARACTERS]}.tmp")
+        with whole_file(posixpath.join(folder, "CURRENT"), temporary) as file:
+            file.write(name.encode())
+
+    def _pointer(self, dataset: str) -> str:
+        """Name of the version that CURRENT names, empty where there is none."""
+        fs, root = _file_system(self.root)
+        try:
+            return str(fs.cat_file(posixpath.join(root, dataset, "CURRENT")).decode().strip())
+        except FileNotFoundError:
+            return ""
 
     def _versions(self, dataset: str, key: str) -> list[str]:
         """Folders of this resume key, published or not."""
-        fs, root = fsspec.core.url_to_fs(self.root)
+        fs, root = _file_system(self.root)
         folder = posixpath.join(root, dataset)
         found = fs.ls(folder, detail=False) if fs.isdir(folder) else []
         names = sorted(posixpath.basename(path.rstrip("/")) for path in found)
-        return [posixpath.join(self.root, dataset, n) for n in names if n.startswith(key[:_KEY_CHARACTERS])]
+        return [posixpath.join(self.root, dataset, n) for n in names if n.startswith(f"{key[:_KEY_CHARACTERS]}-")]
 
     @staticmethod
-    def _is_published(folder: str) -> bool:
-        fs, _ = fsspec.core.url_to_fs(folder)
-        return bool(fs.exists(posixpath.join(folder, MANIFEST)))
+    def is_published(folder: str) -> bool:
+        """Whether a version's manifest is there."""
+        fs, root = _file_system(folder)
+        return bool(fs.exists(posixpath.join(root, MANIFEST)))
 
 
 def open_dataset(path: str) -> Dataset:
@@ -263,21 +316,38 @@ def write_parquet(path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schem
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[Any]:
-    """A binary file to write, under a name of its own, moved to `path` when the block ends and removed when it fails.
+def whole_file(path: str, temporary: str = "") -> Iterator[Any]:
+    """A binary file to write, which is there as a whole when the block ends, and not at all when it fails.
 
-    A doubled or failed task, or a reader, never sees part of it.
+    A doubled or failed task, or a reader, never sees part of it. Until then it is `temporary`, a name of its own.
     """
     fs, final = fsspec.core.url_to_fs(path)
-    temporary = f"{final}.{uuid.uuid4().hex}.tmp"
+    if _is_s3(fs):
+        with _whole_object(fs, final) as file:
+            yield file
+        return
+    temporary = fs._strip_protocol(temporary) if temporary else f"{final}.{uuid.uuid4().hex}.tmp"
     try:
         with fs.open(temporary, "wb") as file:
             yield file
         fs.mv(temporary, final)
     except BaseException:
-        if fs.exists(temporary):
-            fs.rm(temporary)
+        with suppress(FileNotFoundError):
+            fs.rm_file(temporary)
         raise
+
+
+@contextmanager
+def _whole_object(fs: Any, path: str) -> Iterator[Any]:
+    """An object appears when its upload is committed: it needs no second name, and no copy to the first."""
+    file = fs.open(path, "wb", autocommit=False)
+    try:
+        yield file
+        file.close()
+    except BaseException:
+        file.discard()
+        raise
+    file.commit()
 
 
 def describe_shard(path: str, name: str, rows: int) -> Shard:
@@ -300,6 +370,24 @@ def fingerprint(root: str, paths: list[str]) -> str:
     """Digest of source files: names relative to `root`, and contents."""
     fs, _ = fsspec.core.url_to_fs(root)
     return digest([[posixpath.relpath(path, root), sha256_of(fs, path)] for path in sorted(paths)])
+
+
+def _file_system(path: str) -> tuple[Any, str]:
+    """File system and path, without memory of earlier listings: other processes write here too."""
+    fs, root = fsspec.core.url_to_fs(path)
+    fs.invalidate_cache()
+    return fs, root
+
+
+def _is_s3(fs: Any) -> bool:
+    return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder. S3 has none, and asked for one s3fs would make a missing bucket."""
+    fs, root = fsspec.core.url_to_fs(path)
+    if not _is_s3(fs):
+        fs.makedirs(root, exist_ok=True)
 
 
 def _blocks(file: Any) -> Iterator[bytes]:

@@ -53,13 +53,36 @@ def test_staging_again_removes_what_an_interrupted_run_left(workspace) -> None:
     assert list(Path(workspace.stage("things", KEY)).iterdir()) == []
 
 
-def test_a_published_version_can_be_read_until_the_one_that_replaces_it_is_whole(workspace) -> None:
+def test_a_replaced_version_can_be_read_until_the_next_is_staged(workspace) -> None:
     old = publish(workspace)
-    staging = workspace.stage("things", KEY)
-    workspace.current("things").verify()
-    new = workspace.publish(staging, Manifest(dataset="things", tables={}, seed=2, key=KEY))
-    assert workspace.current("things").manifest == workspace.find("things", KEY).manifest == new.manifest
+    new = publish(workspace)
+    assert workspace.current("things").path == workspace.find("things", KEY).path == new.path
+    old.verify()
+    workspace.stage("things", KEY)
     assert not Path(old.path).exists()
+    new.verify()
+
+
+def test_staging_leaves_what_is_current_and_other_versions_alone(workspace) -> None:
+    other = publish(workspace, "f" * 64)
+    mine = publish(workspace)
+    workspace.point(other)
+    publish(workspace)
+    workspace.stage("things", KEY)
+    other.verify()
+    assert workspace.find("things", "f" * 64).path == other.path
+    assert not Path(mine.path).exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_file_that_is_missing_or_short_is_not_published(workspace, damage) -> None:
+    staging = workspace.stage("things", KEY)
+    tables = {"note": write_json(staging, "n.json", {"a": 1})}
+    damage(Path(staging) / "n.json")
+    with pytest.raises(CorruptDatasetError, match=r"n\.json .*rebuild things"):
+        workspace.publish(staging, Manifest(dataset="things", tables=tables, seed=1, key=KEY))
+    assert workspace.current("things") is None
+    assert workspace.find("things", KEY) is None
 
 
 @pytest.mark.parametrize(

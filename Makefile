@@ -17,7 +17,7 @@ ONLY    ?=
 
 help: ## what can be made
 	@echo "Thaw: cold-start recommendation, from raw logs to a registered model."
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Options: CONFIG=conf/movielens.yaml DATA=folder OUT=folder SET='a.b=3 c.d=4' (run), ONLY=name (test, bench)"
 
 setup: .venv/.installed .venv-airflow/.installed ## install both environments
@@ -27,6 +27,9 @@ run: .venv/.installed ## the main job, on generated data or CONFIG=… DATA=…
 
 test: setup ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ONLY),-k "$(ONLY)")
+
+test-faults: .venv/.installed ## thirty runs killed while they write (`make test` kills five)
+	THAW_KILLS=30 $(BIN)/python -m pytest -n 2 --dist load tests/end_to_end/test_kills.py
 
 check: .venv/.installed ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -65,4 +68,4 @@ java:
 	$(BIN)/uv pip install -q --compile-bytecode --python $(AIRFLOW)/python --require-hashes -r requirements-airflow.lock
 	touch $@
 
-.PHONY: help setup run test check bench lock clean java
+.PHONY: help setup run test test-faults check bench lock clean java

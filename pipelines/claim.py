@@ -36,19 +36,21 @@ def claimed(path: str, what: str, tell: Tell) -> Iterator[Callable[[], None]]:
     """
     fs, place = fsspec.core.url_to_fs(path)
     is_disk = isinstance(fs, fsspec.implementations.local.LocalFileSystem)
-    with _locked(Path(place), what, tell) if is_disk else _leased(fs, place, what, tell) as require:
+    waits = _Waits(what, tell)
+    with _locked(Path(place), waits) if is_disk else _leased(fs, place, what, waits) as require:
         yield require
 
 
 @contextmanager
-def _locked(path: Path, what: str, tell: Tell) -> Iterator[Callable[[], None]]:
+def _locked(path: Path, waits: "_Waits") -> Iterator[Callable[[], None]]:
     file = path.open("a+", encoding="utf-8")
     try:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                tell(_waiting(what, path.read_text(encoding="utf-8")))
+                file.seek(0)
+                waits.say(file.read())
                 fcntl.flock(file, fcntl.LOCK_EX)
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
@@ -67,13 +69,10 @@ def _locked(path: Path, what: str, tell: Tell) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _leased(fs: Any, path: str, what: str, tell: Tell) -> Iterator[Callable[[], None]]:
+def _leased(fs: Any, path: str, what: str, waits: "_Waits") -> Iterator[Callable[[], None]]:
     mine = {**_who(), "token": uuid.uuid4().hex, "beat": 0}
-    told = False
     while not _create(fs, path, mine):
-        if not told:
-            tell(_waiting(what, _read(fs, path)))
-            told = True
+        waits.say(_read(fs, path))
         _wait(fs, path)
 
     def is_mine() -> bool:
@@ -144,8 +143,17 @@ def _who() -> dict[str, Any]:
     return {"process": os.getpid(), "host": socket.gethostname(), "since": since}
 
 
-def _waiting(what: str, text: str) -> str:
-    return f"{what} is being made by another run ({_holder(text) or 'just begun'}); this one waits for it"
+class _Waits:
+    """Says, once, that this run waits, and for whom."""
+
+    def __init__(self, what: str, tell: Tell) -> None:
+        self._what, self._tell, self._told = what, tell, False
+
+    def say(self, text: str) -> None:
+        if not self._told:
+            holder = _holder(text) or "just begun"
+            self._tell(f"{self._what} is being made by another run ({holder}); this one waits for it")
+        self._told = True
 
 
 def _holder(text: str) -> str:

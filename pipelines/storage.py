@@ -207,7 +207,9 @@ class Workspace:
         kept = {pointer, posixpath.basename(latest.path)} if latest else {pointer}
         for folder in self._versions(dataset, key):
             if posixpath.basename(folder) not in kept or not self.is_published(folder):
-                self.discard(folder)
+                # The workers of a killed run may write for a moment more: what they leave is for the next time.
+                with suppress(OSError):
+                    self.discard(folder)
         path = posixpath.join(self.root, dataset, f"{key[:_KEY_CHARACTERS]}-{uuid.uuid4().hex[:8]}")
         _make_folder(path)
         return path

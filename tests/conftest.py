@@ -1,7 +1,9 @@
 """What tests share: one real Spark session, the folder of real data, small configurations."""
 
+import logging
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,34 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("THAW_TEST_DATA does not name a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A server on loopback that speaks S3, found by this process and those it starts; gives an empty bucket."""
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    settings = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}
+    store = fsspec.get_filesystem_class("s3")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(f"AWS_{name}", value)
+        store.clear_instance_cache()
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    store.clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str) -> str:
+    """An address on it that nothing is at yet."""
+    return f"{s3_server}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,8 @@ def run(out: Path, *, force: bool = False, die_at: int | None = None) -> str:
             if not is_write and event not in CHANGES:
                 return
             name = str(arguments[0])
-            if event == "fcntl.flock" or name.startswith(str(out)):
+            # What removes a folder names what is in it relative to an open one.
+            if event == "fcntl.flock" or name.startswith(str(out)) or not Path(name).is_absolute():
                 if count == die_at:
                     os.write(tell, f"{event} {Path(name).name}".encode())
                     os._exit(DIED)

@@ -1,6 +1,6 @@
 """A run that makes one small dataset of TFRecord shards and publishes it: a program to be killed, paused and doubled.
 
-usage: small_writer.py OUT [--shards N] [--force] [--stale SECONDS]
+usage: small_writer.py OUT [--force] [--hold] [--stale SECONDS]. With --hold it goes on at a line of standard input.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def rows(number: int, count: int) -> pa.RecordBatch:
     )
 
 
-def job(shards: int, rows_each: int = 200, pause_s: float = 0.0) -> Job:
+def job(shards: int, rows_each: int = 200, pause_s: float = 0.0, hold: bool = False) -> Job:
     """Writes `shards` compressed shards, one after the other, with a pause within each."""
 
     def slowly(number: int):
@@ -45,6 +45,8 @@ def job(shards: int, rows_each: int = 200, pause_s: float = 0.0) -> Job:
 
     def run(context: Context) -> Draft:
         say("writing")
+        if hold:
+            sys.stdin.readline()
         names = [shard_name("train", number, "GZIP") for number in range(shards)]
         written = [write_shard(slowly(n), context.staging, name, SPAN).shard for n, name in enumerate(names)]
         return Draft({"train": TableEntry(format="tfrecord", shards=tuple(written))})
@@ -55,16 +57,16 @@ def job(shards: int, rows_each: int = 200, pause_s: float = 0.0) -> Job:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
-    parser.add_argument("--shards", type=int, default=12)
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--hold", action="store_true")
     parser.add_argument("--stale", type=float, default=claim.STALE_S)
     arguments = parser.parse_args()
     claim.STALE_S, claim.BEAT_S = arguments.stale, arguments.stale / 6
 
     def action() -> int:
-        made = job(arguments.shards, pause_s=0.02)
-        outcome = execute(made, parse_config(CONFIG), Workspace.open(arguments.out), None, force=arguments.force)
-        say(f"{'reused' if outcome.reused else 'made'} {outcome.dataset.manifest.content_digest}")
+        slow = job(12, pause_s=0.02, hold=arguments.hold)
+        outcome = execute(slow, parse_config(CONFIG), Workspace.open(arguments.out), None, force=arguments.force)
+        say(f"{'found' if outcome.reused else 'published'} {outcome.dataset.manifest.content_digest}")
         return 0
 
     return guarded(action)

@@ -360,6 +360,9 @@ class RecordOptions(Options):
     """TFRecord shards."""
 
     num_shards: int = Field(8, ge=1, le=4096)
+    writer: Literal["spark", "beam"] = "spark"
+    """The engine that shuffles and writes. Both write the same bytes. Beam holds a shard in memory while it sorts it,
+    and its local runner all records while it groups them; Spark spills both."""
     compression: Literal["", "GZIP"] = ""
     max_serial_correlation: float = Field(0.05, gt=0)
     """The shuffle check fails when event time's |correlation at lag 1| is larger (or 4/sqrt(n), for few rows)."""
@@ -459,6 +462,18 @@ class SparkOptions(Options):
     """Any further Spark properties."""
 
 
+class BeamOptions(Options):
+    """How Beam pipelines run. `--runner NAME` on a job's command line overrides `runner`."""
+
+    runner: str = "local"
+    """`local`: Beam's own Python runner, in processes of this machine; else a runner that Beam knows (FlinkRunner,
+    SparkRunner, DataflowRunner, PortableRunner, …). Those of Java fetch a jar unless `options` name one."""
+    workers: int = Field(0, ge=0)
+    """Processes of the local runner; 0: one a core. One alone works within this process."""
+    options: dict[str, Any] = {}
+    """Any further pipeline options, such as `flink_master: host:8081`; a list gives an option several times."""
+
+
 class StorageOptions(Options):
     """Published Parquet."""
 
@@ -495,6 +510,7 @@ class Config(Options):
     promotion: PromotionOptions = PromotionOptions()
     recommend: RecommendOptions = RecommendOptions()
     spark: SparkOptions = SparkOptions()
+    beam: BeamOptions = BeamOptions()
     storage: StorageOptions = StorageOptions()
 
     def content_kinds(self, side: Literal["user", "item"]) -> dict[str, ContentKind]:

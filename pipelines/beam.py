@@ -1,0 +1,154 @@
+"""How a Beam pipeline is opened: the runner, its workers, and its errors as messages. [beam]
+
+What it does is left to its steps.
+"""
+
+import io
+import logging
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Any, cast
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines import errors
+from pipelines.config import BeamOptions
+from pipelines.errors import ConfigError, ThawError
+
+# Beam's own DirectRunner would first try to fetch the binary of another one.
+_LOCAL = ("local", "direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner")
+_QUIET_WORKER = (
+    "import logging, os, sys; logging.disable(logging.ERROR); sys.stderr = open(os.devnull, 'w'); "
+    "from apache_beam.runners.worker.sdk_worker_main import main; main(sys.argv)"
+)
+"""Beam's own command for a worker, without its log: options do not reach it, and errors reach us as exceptions."""
+_CHANNELS = ("beam_control_read", "read_grpc_client_inputs")
+"""Threads that complain of a dead worker before it is told that it died."""
+_OWN_ERROR = re.compile(r"^(?:pipelines\.errors\.)?(\w+Error): (.*?)(?: \[while running '[^']*'\].*)?$", re.MULTILINE)
+
+
+def open_pipeline(options: BeamOptions) -> beam.Pipeline:
+    """A pipeline to be filled in a `with` block, at whose end it runs; elements should be blocks of rows, never rows.
+
+    Raises ConfigError where there is no such runner; leaving the block raises it where the runner cannot start, and
+    whatever error of ours a worker met as that error.
+    """
+    local = options.runner.lower() in _LOCAL
+    chosen: dict[str, Any] = {"direct_num_workers": options.workers} if local else {"runner": options.runner}
+    if local:
+        # An error reaches us as an exception, with all it says; the log would say it four times.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):  # where argparse would print its usage
+            parsed = PipelineOptions(_flags(chosen | options.options))
+            parsed.get_all_options()
+        return _Pipeline(options.runner, _local_runner(options.workers) if local else None, parsed)
+    except (ValueError, ImportError, AttributeError) as error:
+        known = ", ".join(name for name in StandardOptions.KNOWN_RUNNER_NAMES if name.lower() not in _LOCAL)
+        raise ConfigError(
+            f"beam.runner must be `local` or a runner that Beam has here ({known}), got {options.runner!r} "
+            f"({_first_line(error)}); correct beam.runner or --runner, or install what it needs"
+        ) from None
+    except SystemExit:
+        raise ConfigError(
+            f"beam.options must be pipeline options with values of their kinds, got {options.options}; correct them"
+        ) from None
+
+
+def _local_runner(workers: int) -> FnApiRunner:
+    """Beam's Python runner: one worker in this process, or several in processes of their own, which log nothing."""
+    if workers == 1:
+        return FnApiRunner()
+    command = shlex.join([sys.executable, "-c", _QUIET_WORKER])
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+
+
+class _Pipeline(beam.Pipeline):  # type: ignore[misc]
+    """A pipeline whose errors name the runner, or are those of ours that a worker met."""
+
+    def __init__(self, name: str, local: FnApiRunner | None, options: PipelineOptions) -> None:
+        self._name, self._local = name, local is not None
+        super().__init__(local, options)
+
+    def run(self, test_runner_api: Any = "AUTO") -> Any:
+        """Run it. The local runner has then finished, others have begun."""
+        deaths: list[str] = []
+        try:
+            with _told_of_dead_workers(deaths):
+                return super().run(test_runner_api)
+        except KeyboardInterrupt:
+            if not deaths:
+                raise
+            raise ThawError(
+                f"every Beam worker must live until the pipeline has run, one died ({deaths[0]}), most likely for want "
+                "of memory; set beam.workers lower, or more shards (records.num_shards)"
+            ) from None
+        except Exception as error:
+            own = _own_error(f"{type(error).__name__}: {error}")
+            if own is not None:
+                raise own from error
+            if self._local:
+                raise
+            raise ConfigError(
+                f"the Beam runner {self._name} must be able to start, it could not ({_first_line(error)}); check "
+                "beam.options (its address, its jar: a runner of Java fetches one from the internet unless one is "
+                "named), or set beam.runner to `local`"
+            ) from error
+
+
+@contextmanager
+def _told_of_dead_workers(deaths: list[str]) -> Iterator[None]:
+    """Interrupts the main thread where a worker process dies: the local runner would wait for it forever.
+
+    In another thread than the main one, it does wait.
+    """
+    before, main = threading.excepthook, threading.current_thread() is threading.main_thread()
+
+    def hook(arguments: Any) -> None:
+        name = arguments.thread.name if arguments.thread else ""
+        if main and name == "run_worker":
+            deaths.append(str(arguments.exc_value))
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+        elif name not in _CHANNELS:
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _own_error(text: str) -> ThawError | None:
+    """The error of ours that a worker met, out of what it sent, if it was one."""
+    for name, message in reversed(_OWN_ERROR.findall(text)):
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, ThawError):
+            return kind(message)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    """Options as on a command line: true is the flag alone, false is left out, a list repeats it.
+
+    >>> _flags({"runner": "FlinkRunner", "streaming": False, "experiments": ["a", "b"]})
+    ['--runner=FlinkRunner', '--experiments=a', '--experiments=b']
+    """
+    flags: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if one is not False and one is not None:
+                flags.append(f"--{name}" if one is True else f"--{name}={one}")
+    return flags

@@ -1,0 +1,132 @@
+"""Placed records to TFRecord shards, on Beam: cut blocks by shard, group, sort by the global order, one file a shard.
+
+The bytes are those of the Spark writer. Where the records come from is left to the pipeline before. [beam]
+"""
+
+import json
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import apache_beam as beam
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+
+from pipelines.records.shard_file import Written, write_shard
+from pipelines.storage import whole_file
+
+_BLOCK_ROWS = 8192
+"""Rows copied at a time into the order of their file."""
+
+
+class WriteShards(beam.PTransform):  # type: ignore[misc]
+    """Write every record to the file `names[shard]` under `folder`, in the global order, and describe the files.
+
+    PCollection[pa.RecordBatch] with the columns of `encode.PLACED` -> PCollection[Written], one a shard, in no order; a
+    shard that no record falls into is a file without records. `spans`: the earliest and latest event_time of each
+    shard's split. A worker holds the shard that it sorts twice over: choose as many shards as that asks for. A bundle
+    run again leaves the same files.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str], spans: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self._folder, self._names, self._spans = folder, tuple(names), tuple(spans)
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """The steps, all of them over blocks: a runner that moves 20,000 elements a second moves millions of rows."""
+        # (shard, rows of it): as many as there are blocks times shards.
+        pieces = blocks | "CutByShard" >> beam.FlatMap(_cut).with_output_types(tuple[int, bytes])
+        # (shard, no rows): one a shard, so that each is written.
+        every = blocks.pipeline | "EveryShard" >> beam.Create([(n, b"") for n in range(len(self._names))])
+        return (
+            (pieces, every)
+            | "PiecesOfAll" >> beam.Flatten()
+            # (shard, its pieces): one a shard.
+            | "GroupByShard" >> beam.GroupByKey()
+            # Written: one a shard.
+            | "SortAndWrite"
+            >> beam.ParDo(_WriteShard(self._folder, self._names, self._spans)).with_output_types(Written)
+        )
+
+
+class KeepWritten(beam.PTransform):  # type: ignore[misc]
+    """Write what is known of all files to the one file `path`, for `take_written` when the pipeline has run."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def expand(self, written: beam.PCollection) -> beam.PCollection:
+        """PCollection[Written] -> one path."""
+        return written | "ListWritten" >> beam.combiners.ToList() | "KeepList" >> beam.Map(_keep, self._path)
+
+
+def take_written(path: str, names: Sequence[str]) -> list[Written]:
+    """What `KeepWritten` kept, in the order of `names`; its file is removed."""
+    fs, file = fsspec.core.url_to_fs(path)
+    found = {w.shard.path: w for w in map(Written.model_validate, json.loads(fs.cat_file(file)))}
+    fs.rm(file)
+    return [found[name] for name in names]
+
+
+class _WriteShard(beam.DoFn):  # type: ignore[misc]
+    """(shard, its pieces) -> its file."""
+
+    def __init__(self, folder: str, names: Sequence[str], spans: Sequence[tuple[int, int]]) -> None:
+        self._folder, self._names, self._spans = folder, names, spans
+        self._records = Metrics.counter("records", "records_written")
+        self._bytes = Metrics.counter("records", "bytes_written")
+        self._shards = Metrics.counter("records", "shards_written")
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Written]:
+        """Sort and write one shard."""
+        number, pieces = element
+        name = self._names[number]
+        written = write_shard(_in_order(pieces, self._records), self._folder, name, self._spans[number])
+        self._bytes.inc(written.shard.bytes)
+        self._shards.inc()
+        yield written
+
+
+def _cut(block: pa.RecordBatch) -> Iterator[tuple[int, bytes]]:
+    """The rows of each shard of a block, in Arrow's stream format: pickled slices would carry the whole block."""
+    shards = block.column("shard").to_numpy()
+    order = np.argsort(shards, kind="stable")
+    ordered, starts = block.take(pa.array(order)), np.flatnonzero(np.diff(shards[order], prepend=-1))
+    for start, end in pairwise([*starts.tolist(), len(shards)]):
+        out = pa.BufferOutputStream()
+        with pa.ipc.new_stream(out, block.schema) as stream:
+            stream.write_batch(ordered.slice(start, end - start))
+        yield int(shards[order[start]]), out.getvalue().to_pybytes()
+
+
+def _in_order(pieces: Iterable[bytes], count: Metrics.DelegatingCounter) -> Iterator[pa.RecordBatch]:
+    """The rows of all pieces by (order_key, example_id), some thousand at a time, counted."""
+    tables = [pa.ipc.open_stream(piece).read_all() for piece in pieces if piece]
+    if not tables:
+        return
+    table = pa.concat_tables(tables)
+    place = table.schema.get_field_index("record")
+    # A shard may hold more than the 2 GiB that the offsets of a binary column reach.
+    table = table.set_column(place, "record", table["record"].cast(pa.large_binary())).combine_chunks()
+    tables.clear()
+    order = pc.sort_indices(table, [("order_key", "ascending"), ("example_id", "ascending")])
+    for start in range(0, len(order), _BLOCK_ROWS):
+        rows = table.take(order.slice(start, _BLOCK_ROWS))
+        (batch,) = rows.set_column(place, "record", rows["record"].cast(pa.binary())).combine_chunks().to_batches()
+        count.inc(batch.num_rows)
+        yield batch
+
+
+def _keep(written: list[Written], path: str) -> str:
+    with whole_file(path) as file:
+        file.write(json.dumps([w.model_dump(mode="json") for w in written]).encode())
+    return path
+
+
+def written_path(folder: str) -> str:
+    """Where `KeepWritten` keeps its list while a dataset is staged in `folder`."""
+    return posixpath.join(folder, "_written.json")

@@ -1,5 +1,6 @@
 """Audited examples to shuffled TFRecord shards, one table a split, and the encoder fitted on the training split."""
 
+import argparse
 import sys
 
 from pyspark.sql import DataFrame
@@ -36,12 +37,26 @@ def run(context: Context) -> Draft:
     AuditReport(tuple(fitted)).require()
     found = {row["split"]: (row["earliest"], row["latest"]) for row in _spans(examples).collect()}
     places = [(split, number) for split in SPLITS for number in range(options.num_shards)]
-    written = write_shards(
-        place_records(examples, state, config.seed, options.num_shards),
-        context.staging,
-        [shard_name(split, number, options.compression) for split, number in places],
-        [found.get(split, (0, 0)) for split, _ in places],
-    )
+    names = [shard_name(split, number, options.compression) for split, number in places]
+    spans = [found.get(split, (0, 0)) for split, _ in places]
+    if options.writer == "beam":
+        # Beam takes seconds to load, and Spark's workers, which load this module too, have no use for it.
+        from pipelines.records import beam_examples
+
+        written = beam_examples.write_shards(
+            parent.table_paths("examples"),
+            state,
+            config.seed,
+            options.num_shards,
+            context.staging,
+            names,
+            spans,
+            config.beam,
+        )
+    else:
+        written = write_shards(
+            place_records(examples, state, config.seed, options.num_shards), context.staging, names, spans
+        )
     for shard in written:
         if shard.duplicate:
             raise duplicate_error(shard.duplicate, _rows_of(examples, shard.duplicate))
@@ -85,12 +100,25 @@ def _rows_of(examples: DataFrame, example_id: str) -> list[str]:
     return [", ".join(f"{name} {row[name]}" for name in names) for row in rows]
 
 
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """`--runner`, which is short for a value of the configuration."""
+    parser.add_argument(
+        "--runner",
+        dest="set",
+        action="append",
+        type="beam.runner={}".format,
+        metavar="NAME",
+        help="the runner of Beam's pipelines, in place of beam.runner; with records.writer: beam",
+    )
+
+
 JOB = Job(
     name="write_records",
     dataset="records",
     parents=("examples", "audit"),
     sections=("content", "records", "preferences", "source"),
     run=run,
+    arguments=add_runner,
     optional=lambda config: ("audit",) if config.training.allow_unaudited else (),
 )
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from pipelines.records.shard_file import Written, write_shard
+from pipelines.records.shard_file import Written, remove_strays, write_shard
 from pipelines.storage import whole_file
 
 _BLOCK_ROWS = 8192
@@ -65,8 +65,9 @@ class KeepWritten(beam.PTransform):  # type: ignore[misc]
 
 
 def take_written(path: str, names: Sequence[str]) -> list[Written]:
-    """What `KeepWritten` kept, in the order of `names`; its file is removed."""
+    """What `KeepWritten` kept, in the order of `names`; its file is removed, and what killed workers left."""
     fs, file = fsspec.core.url_to_fs(path)
+    remove_strays(posixpath.dirname(path), names)
     found = {w.shard.path: w for w in map(Written.model_validate, json.loads(fs.cat_file(file)))}
     fs.rm(file)
     return [found[name] for name in names]

@@ -6,7 +6,7 @@ A file's bytes are a function of its rows alone: not of how they were batched, n
 import gzip
 import hashlib
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -66,6 +66,16 @@ def write_shard(batches: Iterable[pa.RecordBatch], folder: str, name: str, span:
         out.finish()
     shard = Shard(path=name, rows=summary.rows, bytes=out.bytes, sha256=out.hasher.hexdigest())
     return Written(shard=shard, summary=summary, duplicate=duplicate)
+
+
+def remove_strays(folder: str, names: Sequence[str]) -> None:
+    """Remove what killed tasks left beside the files `names` under `folder`: they could not do it themselves."""
+    fs, root = fsspec.core.url_to_fs(folder)
+    wanted = {posixpath.join(root, name) for name in names}
+    for place in {posixpath.dirname(path) for path in wanted}:
+        for path in fs.ls(place, detail=False):
+            if path.endswith(".tmp") and path not in wanted:
+                fs.rm(path)
 
 
 class _HashedFile:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 
 from pipelines.content.encoder import Encoder
 from pipelines.records.encode import encode_batch, example_columns
-from pipelines.records.shard_file import Written, write_shard
+from pipelines.records.shard_file import Written, remove_strays, write_shard
 from schemas.fitted import EncoderState
 
 _PLACED = "shard int, order_key bigint, example_id string, event_time bigint, label float, record binary"
@@ -52,7 +52,9 @@ def write_shards(
     ordered = placed.repartitionById(len(names), "shard").sortWithinPartitions("order_key", "example_id")
     rows = ordered.mapInArrow(write, _WRITTEN).collect()
     found = {row["shard"]: Written.model_validate_json(row["written"]) for row in rows}
-    return [
+    shards = [
         found[number] if number in found else write_shard((), folder, name, spans[number])
         for number, name in enumerate(names)
     ]
+    remove_strays(folder, names)
+    return shards

@@ -85,15 +85,18 @@ def staged_examples(folder: Path, config, twice: bool) -> Dataset:
     )
 
 
-def run(spark, config, tmp_path: Path, twice: bool = False):
+def run(spark, config, tmp_path: Path, twice: bool = False, writer: str = "spark"):
     from jobs.launch import Context
     from jobs.write_records import JOB
+    from pipelines.config import BeamOptions
     from pipelines.storage import Workspace
 
-    examples = staged_examples(tmp_path / "examples", config, twice)
+    records = config.records.model_copy(update={"writer": writer})
+    config = config.model_copy(update={"records": records, "beam": BeamOptions(workers=1)})
+    examples = staged_examples(tmp_path / f"examples_{writer}", config, twice)
     both = {"audit": audit(True), "examples": examples}
     workspace = Workspace.open(str(tmp_path / "out"))
-    staging = workspace.stage("records", "k" * 64)
+    staging = workspace.stage("records", writer.ljust(64, "k"))
     return staging, JOB.run(Context(config, workspace, None, both, staging))
 
 
@@ -118,6 +121,49 @@ def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(spark
     assert set(later.ravel()) == {0, 1}  # missing, and a category that training never saw: known to be unknown
 
 
-def test_two_examples_of_one_id_are_an_error_that_names_both(spark, config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("writer", ["spark", "beam"])
+def test_two_examples_of_one_id_are_an_error_that_names_both(spark, config, tmp_path: Path, writer: str) -> None:
     with pytest.raises(DuplicateError, match=r"user_id u1, item_id i8, .* and user_id u5, item_id i5"):
-        run(spark, config, tmp_path, twice=True)
+        run(spark, config, tmp_path, twice=True, writer=writer)
+
+
+def test_both_writers_make_one_dataset(spark, config, tmp_path: Path) -> None:
+    digests = set()
+    for writer in ("spark", "beam"):
+        staging, draft = run(spark, config, tmp_path, writer=writer)
+        manifest = Manifest(dataset="records", tables=dict(draft.tables), facts=dict(draft.facts), seed=7)
+        Dataset(staging, manifest).verify()
+        digests.add(manifest.content_digest)
+        listed = {shard.path for entry in draft.tables.values() for shard in entry.shards}
+        assert {p.relative_to(staging).as_posix() for p in Path(staging).rglob("*") if p.is_file()} == listed
+    assert len(digests) == 1
+
+
+def test_records_in_the_order_of_time_are_refused(spark, config, tmp_path: Path, monkeypatch, capsys) -> None:
+    from pyspark.sql import functions as F
+
+    from jobs import write_records
+    from jobs.launch import guarded
+
+    placed = write_records.place_records
+
+    def by_time(*arguments):
+        return placed(*arguments).withColumn("order_key", F.col("event_time"))
+
+    monkeypatch.setattr(write_records, "place_records", by_time)
+    assert guarded(lambda: len(run(spark, config, tmp_path))) == 3
+    assert "serial_correlation of the shuffled train records" in capsys.readouterr().err
+
+
+def test_the_runner_may_be_named_on_the_command_line() -> None:
+    import argparse
+
+    from jobs.launch import add_arguments
+    from jobs.write_records import add_runner
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    add_runner(parser)
+    given = parser.parse_args(["--set", "seed=1", "--runner", "FlinkRunner"])
+    assert given.set == ["seed=1", "beam.runner=FlinkRunner"]
+    assert parser.parse_args([]).set == []

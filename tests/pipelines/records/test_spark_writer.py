@@ -24,14 +24,6 @@ def write(spark, examples, state, folder: Path, partitions: int, num_shards: int
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_shards_are_the_same_to_the_byte_at_any_number_of_partitions(
-    spark, make_examples, small_state, tmp_path: Path
-) -> None:
-    examples = make_examples(400)
-    files = [write(spark, examples, small_state, tmp_path / str(n), n, num_shards=3) for n in (1, 2, 7)]
-    assert files[0] == files[1] == files[2]
-
-
 @pytest.mark.parametrize("num_shards", [1, 9])
 def test_shards_one_after_the_other_are_the_global_order_and_empty_ones_are_files(
     spark, make_examples, small_state, tmp_path: Path, num_shards: int

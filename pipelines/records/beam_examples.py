@@ -1,0 +1,80 @@
+"""Published examples to TFRecord shards, on Beam: each row group is read and encoded, then the writer's. [beam]"""
+
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.beam import open_pipeline
+from pipelines.config import BeamOptions
+from pipelines.content.encoder import Encoder
+from pipelines.records.beam_writer import KeepWritten, WriteShards, take_written, written_path
+from pipelines.records.encode import encode_batch, example_columns
+from pipelines.records.shard_file import Written
+from schemas.fitted import EncoderState
+
+
+def write_shards(
+    paths: Sequence[str],
+    state: EncoderState,
+    seed: int,
+    num_shards: int,
+    folder: str,
+    names: Sequence[str],
+    spans: Sequence[tuple[int, int]],
+    options: BeamOptions,
+) -> list[Written]:
+    """Write the examples of the Parquet files `paths` as `spark_writer.write_shards` does, to the same bytes."""
+    kept = written_path(folder)
+    with open_pipeline(options) as pipeline:
+        _ = (
+            pipeline
+            | "PlaceRecords" >> PlaceRecords(paths, state, seed, num_shards)
+            | "WriteShards" >> WriteShards(folder, names, spans)
+            | "Written" >> KeepWritten(kept)
+        )
+    return take_written(kept, names)
+
+
+class PlaceRecords(beam.PTransform):  # type: ignore[misc]
+    """Examples of Parquet files -> PCollection[pa.RecordBatch] of `encode.PLACED`, one a row group."""
+
+    def __init__(self, paths: Sequence[str], state: EncoderState, seed: int, num_shards: int) -> None:
+        super().__init__()
+        self._paths, self._place = tuple(paths), _Place(state, seed, num_shards)
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Groups are dealt to the workers; whatever holds rows stays within one."""
+        return (
+            pipeline
+            # (path, row group): as many as the files have.
+            | "RowGroups" >> beam.Create([(path, group) for path in self._paths for group in range(_groups(path))])
+            # RecordBatch: one a row group.
+            | "ReadAndEncode" >> beam.ParDo(self._place).with_output_types(pa.RecordBatch)
+        )
+
+
+class _Place(beam.DoFn):  # type: ignore[misc]
+    """(path, row group) -> its records, placed."""
+
+    def __init__(self, state: EncoderState, seed: int, num_shards: int) -> None:
+        self._state, self._seed, self._num_shards = state, seed, num_shards
+
+    def setup(self) -> None:
+        """One encoder a worker: it indexes the vocabularies."""
+        self._encoder = Encoder(self._state)
+
+    def process(self, element: tuple[str, int]) -> Iterator[pa.RecordBatch]:
+        """Read and encode one row group."""
+        path, group = element
+        with fsspec.open(path, "rb") as file:
+            rows = pq.ParquetFile(file).read_row_group(group, columns=example_columns(self._state))
+        for batch in rows.combine_chunks().to_batches():
+            yield encode_batch(batch, self._encoder, self._seed, self._num_shards)
+
+
+def _groups(path: str) -> int:
+    with fsspec.open(path, "rb") as file:
+        return int(pq.ParquetFile(file).num_row_groups)

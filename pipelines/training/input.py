@@ -2,28 +2,30 @@
 
 A batch is (inputs, extras): `inputs` maps input name -> tensor (rows, length), int32 ids or float32 (NaN missing);
 `extras` maps label, weight -> float32 (rows,) and event_time, user_key, item_key -> int64 (rows,).
+
+Batch b of an epoch is a function of records, seed, epoch, b and the batch size. Processes share each batch: in process
+order, their parts are its rows. The last batch is short where rows are left over, unless these are dropped.
 """
 
 import hashlib
-import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.records.reader import read_split
+from pipelines.errors import ConfigError, InputError
+from pipelines.records.reader import check_share, read_split, split_entry
 from pipelines.storage import Dataset
+from pipelines.training.stream import WORKERS, Stream, lanes_of, open_stream
 from schemas.records import HEADER
 from schemas.to_tf import feature_spec
 
 EXTRAS = tuple(column.name for column in HEADER if column.name != "example_id")
-SHUFFLE_ROWS = 65_536
-"""Rows of the shuffle buffer, where a split is streamed."""
 MEMORY_BYTES = 1 << 30
 """A split whose shards are smaller than this is held in memory, and shuffled as a whole."""
-_WORKERS = min(os.cpu_count() or 1, 8)
-"""Batches made at once. Their order does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -33,61 +35,81 @@ class Input:
     records: Dataset
     split: str
     batch_size: int
+    """Rows of a batch, those of all processes together."""
     seed: int
     shuffle: bool
     drop_remainder: bool
+    deterministic: bool
+    process_index: int
+    num_processes: int
     held: Any = None
     """(inputs, extras) of the whole split as tensors; None where it is streamed."""
+    stream: Stream | None = None
 
     @property
     def rows(self) -> int:
-        """Examples of the split."""
+        """Examples of the split, for all processes."""
         return self.records.manifest.tables[self.split].rows
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Batches of an epoch: as many for every process."""
         return self.rows // self.batch_size if self.drop_remainder else -(-self.rows // self.batch_size)
 
-    def epoch(self, number: int) -> Any:
-        """The tf.data.Dataset of one epoch: a pure function of records, seed and `number`, whatever ran before."""
+    def epoch(self, number: int, start_step: int = 0) -> Any:
+        """The tf.data.Dataset of one epoch, from batch `start_step`: the batches that a whole epoch has from there on.
+
+        A streamed split is read up to there, but not parsed. Raises InputError where the epoch has no such place.
+        """
+        if not 0 <= start_step <= self.steps or (start_step and not self.deterministic):
+            raise InputError(
+                f"`start_step` must be from 0 to {self.steps}, the batches of an epoch, and 0 where `deterministic` is "
+                f"False, got {start_step}; resume with the records, batch size and processes that were saved with it"
+            )
         seed = _epoch_seed(self.seed, number)
-        batches = self._streamed(seed) if self.held is None else self._gathered(seed)
+        batches = self._held(seed, start_step) if self.stream is None else self._streamed(self.stream, seed, start_step)
         options = tf.data.Options()
         # Tuning by itself, tf.data may starve its own threads and sleep until the tuner looks again, 5 s into an epoch.
         options.autotune.enabled = False
-        return batches.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2).with_options(options)
+        options.deterministic = self.deterministic
+        steps = self.steps - start_step
+        return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2).with_options(options)
 
-    def _gathered(self, seed: int) -> Any:
+    def _held(self, seed: int, start_step: int) -> Any:
         order = np.arange(self.rows)
         if self.shuffle:
             order = np.random.default_rng(seed).permutation(self.rows)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=self.drop_remainder)
+        left = tf.data.Dataset.from_tensor_slices(order[start_step * self.batch_size :])
+        batches = self._shared(left.batch(self.batch_size, drop_remainder=self.drop_remainder))
         return batches.map(
             lambda rows: tf.nest.map_structure(lambda values: tf.gather(values, rows), self.held),
-            num_parallel_calls=_WORKERS,
+            num_parallel_calls=WORKERS,
         )
 
-    def _streamed(self, seed: int) -> Any:
-        paths = self.records.table_paths(self.split)
-        compression = "GZIP" if paths and paths[0].endswith(".gz") else ""
-        files = tf.data.Dataset.from_tensor_slices(np.array(paths, dtype=object if paths else str))
+    def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
         if self.shuffle:
-            files = files.shuffle(max(len(paths), 1), seed=seed, reshuffle_each_iteration=False)
-        open_at_once = 4 if self.shuffle else 1
-        rows = files.interleave(
-            lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
-            cycle_length=open_at_once,
-            block_length=16,
-            num_parallel_calls=min(open_at_once, _WORKERS),
-            deterministic=True,
-        )
-        if self.shuffle:
-            rows = rows.shuffle(SHUFFLE_ROWS, seed=seed, reshuffle_each_iteration=False)
+            lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
+            rows = stream.shuffled(self.batch_size, seed, lanes, of_lanes)
+            # Of the last rows a process may have none: its batch is empty then, so that all make the same steps.
+            rows = rows.concatenate(tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))).take(self.steps)
+        else:
+            rows = self._shared(stream.in_order(self.batch_size, self.drop_remainder))
         spec = feature_spec(self.records.manifest.tables[self.split].columns)
-        return rows.batch(self.batch_size, drop_remainder=self.drop_remainder).map(
-            lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=_WORKERS
+        return rows.skip(start_step).map(
+            lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS
         )
+
+    def _shared(self, batches: Any) -> Any:
+        """This process's part of each batch: its rows, divided in order as evenly as can be."""
+        if self.num_processes == 1:
+            return batches
+        index, of = self.process_index, self.num_processes
+
+        def part(rows: Any) -> Any:
+            size = rows.shape[0] or tf.shape(rows)[0]
+            return rows[index * size // of : (index + 1) * size // of]
+
+        return batches.map(part)
 
 
 def open_input(
@@ -99,20 +121,45 @@ def open_input(
     shuffle: bool,
     drop_remainder: bool = False,
     memory_bytes: int = MEMORY_BYTES,
+    deterministic: bool = True,
+    process_index: int = 0,
+    num_processes: int = 1,
 ) -> Input:
-    """Open a split of a `records` dataset. Shuffled or not, the same seed gives the same batches.
+    """Open a split of a `records` dataset for one of `num_processes`. The same seed gives the same batches.
 
-    A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one is streamed from its
-    files by TensorFlow at every epoch. Raises CorruptDatasetError where a shard is not what the manifest says.
+    A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one is verified here and
+    streamed from its files by TensorFlow at every epoch. `deterministic=False` lets batches, and what a streamed batch
+    is made of, come in the order in which they are ready. Raises CorruptDatasetError where a shard is not what the
+    manifest says, ConfigError where processes cannot share batches of this size.
     """
-    entry = records.manifest.tables[split]
-    records.check_sizes()
-    held = None
-    if sum(shard.bytes for shard in entry.shards) < memory_bytes:
+    check_share(process_index, num_processes)
+    if batch_size % num_processes:
+        raise ConfigError(
+            f"`batch_size` must be a multiple of the processes that share a batch, got {batch_size} and "
+            f"{num_processes}; set training.batch_size"
+        )
+    opened = Input(
+        records, split, batch_size, seed, shuffle, drop_remainder, deterministic, process_index, num_processes
+    )
+    if sum(shard.bytes for shard in split_entry(records, split).shards) < memory_bytes:
         with tf.device("CPU"):
             columns = read_split(records, split)
             held = _split({name: tf.constant(v) for name, v in columns.items() if name != "example_id"})
-    return Input(records, split, batch_size, seed, shuffle, drop_remainder, held)
+        return replace(opened, held=held)
+    lanes_of(batch_size, process_index, num_processes)
+    return replace(opened, stream=open_stream(records, split))
+
+
+@contextmanager
+def damage_named(*inputs: Input) -> Iterator[None]:
+    """Within, what TensorFlow cannot read of a streamed split is a CorruptDatasetError that names the shard."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError):
+        for opened in inputs:
+            if opened.stream is not None:
+                opened.stream.verify()
+        raise
 
 
 def _split(features: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

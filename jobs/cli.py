@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import CHAIN, job_named
+from jobs.launch import CHAIN, IMAGE_JOBS, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -17,12 +17,14 @@ _ABOUT = {
     "evaluate_model": "rank the catalogue as it was at each test moment, beside baselines",
     "promote_model": "challenger to champion, where the gate allows",
     "recommend": "embeddings and top-K for every user, new ones included",
+    "write_image_records": "images to shuffled TFRecord shards, for a classifier",
+    "embed_content": "images through a Keras model to content vectors of items",
 }
 
 
 def usage() -> str:
     """The help page."""
-    jobs = "\n".join(f"  {name:<20} {_ABOUT[name]}" for name in CHAIN)
+    jobs, beside = ("\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in (CHAIN, IMAGE_JOBS))
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
 
 usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
@@ -30,6 +32,9 @@ usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
 
   run                  all the jobs in order; a stage whose inputs have not changed is not run again
 {jobs}
+
+Beside the chain, on Beam:
+{beside}
 
 `thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.
 Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 1 a fault of ours.
@@ -47,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.run import main as run_chain
 
         return run_chain(rest)
-    if name not in CHAIN:
-        sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {', '.join(CHAIN)}\n")
+    if name not in (*CHAIN, *IMAGE_JOBS):
+        known = ", ".join((*CHAIN, *IMAGE_JOBS))
+        sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
     return run_job(job_named(name), rest)
 

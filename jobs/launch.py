@@ -40,6 +40,9 @@ CHAIN = (
 )
 """Every job, in the order data meets them. `thaw run` runs them all."""
 
+IMAGE_JOBS = ("write_image_records", "embed_content")
+"""Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
+
 SPARK_JOBS = ("check_quality", "compute_preferences", "build_examples", "audit_leakage", "write_records")
 """Those that need Spark, and may be given to spark-submit."""
 
@@ -275,12 +278,12 @@ def check_configuration(name: str, parents: Mapping[str, Dataset], config: Confi
 
 
 def maker_of(dataset: str) -> str:
-    """The job of the chain that publishes a dataset; the dataset's own name where none does."""
-    return next((job for job in CHAIN if job_dataset(job) == dataset), dataset)
+    """The job that publishes a dataset; the dataset's own name where none does."""
+    return next((job for job in (*CHAIN, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
 
 
 def job_dataset(name: str) -> str:
-    """The dataset that a job of the chain publishes, without importing the job."""
+    """The dataset that a job publishes, without importing the job."""
     return {
         "generate_demo": "demo_data",
         "check_quality": "clean",
@@ -292,6 +295,8 @@ def job_dataset(name: str) -> str:
         "evaluate_model": "evaluation",
         "promote_model": "promotion",
         "recommend": "recommendations",
+        "write_image_records": "image_records",
+        "embed_content": "content_vectors",
     }[name]
 
 

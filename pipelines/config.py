@@ -481,6 +481,109 @@ class StorageOptions(Options):
     """Files per table. A fixed number, so that a dataset's bytes do not depend on the parallelism that made it."""
 
 
+Split = Literal["train", "validation", "test"]
+
+
+class ImageSource(Options):
+    """Where images are: class folders (or an archive of them), a table of paths, or IDX files."""
+
+    path: str
+    """Relative to --data. folders: a folder, or a .tar, .tar.gz or .tgz, that holds a folder a class; table: a CSV or
+    Parquet file; idx: the file of images, plain or .gz."""
+    format: Literal["folders", "table", "idx"] = "folders"
+    split: Split | None = None
+    """The split of all its images. Absent: what `folders` or `split_column` say, else cut by seed."""
+    folders: dict[Split, str] = {}
+    """Of folders: split -> folder within `path` that holds the class folders. Absent: `path` itself holds them."""
+    labels: str | None = None
+    """Of idx: the file of labels."""
+    image: str | None = None
+    """Of a table: column of each image's path, relative to `root`; …"""
+    root: str | None = None
+    """… a folder relative to --data (absent: the table's own); …"""
+    label: str | None = None
+    """… column of the class; …"""
+    split_column: str | None = None
+    """… column of the split (train, validation, test); …"""
+    item_id: str | None = None
+    """… column of the item that the image shows; absent: made of the file's name (images.embed.item_id); …"""
+    valid_from: TimeColumn | None = None
+    """… column of the time from which the image was there; …"""
+    separator: str = Field(",", min_length=1, max_length=1)
+    """… what separates the columns of a CSV."""
+
+    @model_validator(mode="after")
+    def _fits_format(self) -> "ImageSource":
+        owner = {"folders": "folders", "labels": "idx"} | dict.fromkeys(
+            ("image", "root", "label", "split_column", "item_id", "valid_from"), "table"
+        )
+        for key, belongs in owner.items():
+            if getattr(self, key) and self.format != belongs:
+                raise ValueError(f"{key} belongs to format: {belongs}, got format: {self.format}; remove one of them")
+        if self.format == "table" and self.image is None:
+            raise ValueError("a table of images must say which column holds the paths; set image")
+        if self.split and (self.folders or self.split_column):
+            raise ValueError("split is that of all images of a source; remove it, or folders and split_column")
+        if self.valid_from and self.valid_from.unit == "format":
+            raise ValueError("valid_from of images must be an epoch or ISO 8601; write it so, and set unit")
+        return self
+
+
+class EmbedOptions(Options):
+    """How images become content vectors of items (`thaw embed_content`)."""
+
+    model: str | None = None
+    """A .keras file; `--model` on the command line overrides it."""
+    layer: str | None = None
+    """Name of the layer whose output is the vector; absent: the model's output."""
+    value_range: tuple[float, float] = (0.0, 255.0)
+    """What the model takes black and white to be. As it is for a model that scales pixels itself."""
+    item_id: Literal["stem", "path"] = "stem"
+    """Where the source names no item: the file's name without its ending, or the whole path."""
+    valid_from: str | None = None
+    """UTC date or ISO time before which no vector may be used, such as the end of the encoder's training where it saw
+    the log. An image with a later time of its own keeps it. With neither, a vector applies always."""
+
+
+class ImageOptions(Options):
+    """Images to records (`thaw write_image_records`) and to content vectors (`thaw embed_content`)."""
+
+    sources: tuple[ImageSource, ...] = Field(min_length=1)
+    height: int = Field(ge=1, le=8192)
+    width: int = Field(ge=1, le=8192)
+    channels: Literal[1, 3] = 3
+    """3: RGB; 1: luminance."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How another shape is fitted: both sides alone; the centre kept, the rest cut off; or black bars added."""
+    classes: tuple[str, ...] | None = None
+    """Class names in the order of their numbers; absent: those there are, sorted."""
+    validation_share: Share = 0.1
+    """Share of the training images cut off for validation by a keyed hash of their ids; none where a source gives a
+    validation split."""
+    test_share: Share = 0.1
+    """Share of the images whose source gives no split, likewise."""
+    max_quarantine_share: Share = 0.05
+    """A larger share of unreadable images stops the job (exit code 3)."""
+    max_pixels: int = Field(64_000_000, ge=1)
+    """A larger image is set aside unread: a small file can ask for any amount of memory."""
+    block_images: int | None = Field(None, ge=1)
+    """Images that a worker holds at a time; absent: as many as make 8 MiB of pixels, at most 512."""
+    embed: EmbedOptions = EmbedOptions()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ImageOptions":
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must differ from each other, got {list(self.classes)}")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share + test_share must leave something to train on")
+        return self
+
+    @property
+    def block_rows(self) -> int:
+        """Images of a block."""
+        return self.block_images or max(1, min(512, (8 << 20) // (self.height * self.width * self.channels)))
+
+
 _TAKEN = {
     "user_id", "item_id", "id", "valid_from", "created_at", "title", "source", "file", "reason", "row", "copy",
 }  # fmt: skip
@@ -512,6 +615,15 @@ class Config(Options):
     spark: SparkOptions = SparkOptions()
     beam: BeamOptions = BeamOptions()
     storage: StorageOptions = StorageOptions()
+    images: ImageOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_alone(cls, raw: Any) -> Any:
+        # Images without a log have no events to label.
+        if isinstance(raw, dict) and raw.get("images") and not {"labels", "source", "demo"} & set(raw):
+            return {**raw, "labels": {"rule": "sampled", "positive_actions": []}}
+        return raw
 
     def content_kinds(self, side: Literal["user", "item"]) -> dict[str, ContentKind]:
         """Content column -> kind, over all the side's sources, in the order declared."""

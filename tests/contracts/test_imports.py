@@ -32,6 +32,14 @@ def test_the_training_side_never_imports_spark() -> None:
     assert not loaded & {"pyspark", "great_expectations", "apache_beam"}
 
 
+def test_image_jobs_never_import_spark_and_records_no_tensorflow() -> None:
+    loaded = modules_after("jobs.write_image_records")
+    assert "apache_beam" in loaded
+    assert not loaded & {"pyspark", "great_expectations", "tensorflow", "keras", "mlflow"}
+    # Keras comes with the encoder.
+    assert not modules_after("jobs.embed_content") & {"pyspark", "great_expectations", "mlflow"}
+
+
 def test_help_and_configuration_need_no_engine() -> None:
     loaded = modules_after("jobs.cli", "jobs.launch", "pipelines.config")
     assert not loaded & {"pyspark", "tensorflow", "keras", "mlflow", "great_expectations", "apache_beam"}

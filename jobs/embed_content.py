@@ -1,0 +1,132 @@
+"""Images through a Keras model to content vectors of items, in versions, for `build_examples` to join.
+
+Beside the chain of `thaw run`: `thaw embed_content --config FILE --data DIR --out OUT --model ENCODER.keras`. Images
+that cannot be read go to a counted quarantine.
+"""
+
+import argparse
+import json
+import sys
+
+import fsspec
+import pyarrow as pa
+
+from jobs import write_image_records
+from jobs.launch import Context, Draft, Job, main
+from jobs.write_image_records import image_options
+from pipelines import storage
+from pipelines.beam import open_pipeline
+from pipelines.config import Config
+from pipelines.errors import ThawError
+from pipelines.images.embed import EmbedImages, load_encoder, vector_length
+from pipelines.images.listing import image_files, list_images
+from pipelines.images.plan import check_share, plan_vectors
+from pipelines.images.progress import Progress
+from pipelines.images.records import Keep, take, work_folder, write_groups
+from schemas.columns import TIME_MIN_US
+from schemas.images import CONTENT_VECTORS
+from schemas.interactions import QUARANTINE
+from schemas.manifest import Shard, TableEntry, column_entries, digest
+
+
+def fingerprint(config: Config, data: str) -> str:
+    """Digest of the images' files and of the model."""
+    fs, root = fsspec.core.url_to_fs(data)
+    images = storage.fingerprint(fs.unstrip_protocol(root), image_files(data, image_options(config)))
+    return digest([images, model_digest(config)])
+
+
+def model_digest(config: Config) -> str:
+    """SHA-256 of the model file; empty where there is none, which `run` will tell."""
+    path = image_options(config).embed.model
+    if path is None:
+        return ""
+    fs, file = fsspec.core.url_to_fs(path)
+    return storage.sha256_of(fs, file) if fs.isfile(file) else ""
+
+
+def run(context: Context) -> Draft:
+    """List, plan, infer in parallel, count, let the gate decide."""
+    config, data, staging = context.config, context.data or "", context.staging
+    options = image_options(config)
+    length = vector_length(load_encoder(options.embed), options)
+    work = work_folder(staging)
+    fs, _ = fsspec.core.url_to_fs(work)
+    fs.makedirs(work, exist_ok=True)
+    listing = list_images(data, options, work, context.say)
+    plan = plan_vectors(listing, options)
+    check_share(listing.num_rows, plan.bad, options.max_quarantine_share)
+    blocks = [plan.rows.slice(start, options.block_rows) for start in range(0, plan.rows.num_rows, options.block_rows)]
+    files = min(config.storage.parquet_files, len(blocks))
+    write_groups(f"{work}/listing.parquet", blocks)
+    with Progress("images", plan.rows.num_rows) as progress, open_pipeline(config.beam) as pipeline:
+        parts = [block * files // len(blocks) for block in range(len(blocks))]
+        embed = EmbedImages(f"{work}/listing.parquet", staging, parts, options, progress.mark)
+        # dict: one a part, one a block with an image that cannot be read.
+        _ = pipeline | "EmbedImages" >> embed | "Keep" >> Keep(f"{work}/results.json")
+    done = take(f"{work}/results.json")
+    fs.rm(work, recursive=True)
+
+    bad = [*plan.bad, *(row for result in done for row in result.get("bad", []))]
+    check_share(listing.num_rows, bad, options.max_quarantine_share)
+    shards = sorted((Shard(**result["shard"]) for result in done if "shard" in result), key=lambda shard: shard.path)
+    out = sum(shard.rows for shard in shards)
+    rows = {
+        "in": listing.num_rows,
+        "out": out,
+        "quarantined": len(bad),
+        "duplicates": plan.duplicates,
+        "superseded": plan.superseded,
+    }
+    context.say("rows     " + " + ".join(f"{count:,} {name}" for name, count in rows.items()).replace(" + ", " = ", 1))
+    if 2 * rows["in"] != sum(rows.values()):
+        raise ThawError(f"every image must come out once, these do not: {rows}")
+    undated = plan.rows["valid_from"].to_pylist().count(TIME_MIN_US)
+    if undated:
+        context.say(
+            f"note: {undated:,} vectors apply always, because nothing says from when; set images.embed.valid_from to "
+            "the end of the encoder's training where it saw the log, or valid_from of a table to the images' own times"
+        )
+    quarantine = pa.Table.from_pylist(
+        sorted(bad, key=lambda row: tuple(row.values())), schema=storage.arrow_schema(QUARANTINE)
+    )
+    tables = {
+        "vectors": TableEntry(format="parquet", columns=column_entries(CONTENT_VECTORS), shards=tuple(shards)),
+        "quarantine": storage.write_arrow(staging, "quarantine", quarantine, QUARANTINE),
+    }
+    facts = {
+        "rows": rows,
+        "vector_length": length,
+        "apply_always": undated,
+        "encoder": {"sha256": model_digest(config), "layer": options.embed.layer},
+    }
+    return Draft(tables, facts)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model`, as `--runner`, is short for a value of the configuration."""
+    write_image_records.arguments(parser)
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        dest="set",
+        action="append",
+        type=lambda path: f"images.embed.model={json.dumps(path)}",
+        default=argparse.SUPPRESS,
+        help="the encoder, a .keras file (images.embed.model)",
+    )
+
+
+JOB = Job(
+    name="embed_content",
+    dataset="content_vectors",
+    parents=(),
+    sections=("images", "storage"),
+    run=run,
+    reads_data=True,
+    fingerprint=fingerprint,
+    arguments=arguments,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

@@ -1,0 +1,149 @@
+"""Images to shuffled TFRecord shards, one table a split; images that cannot be read go to a counted quarantine.
+
+Outside the chain of `thaw run`: `thaw write_image_records --config conf/cifar10.yaml --data DIR --out OUT`.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from jobs.launch import Context, Draft, Job, main
+from pipelines import storage
+from pipelines.beam import open_pipeline
+from pipelines.config import Config, ImageOptions
+from pipelines.errors import ConfigError, ThawError
+from pipelines.images.listing import image_files, list_images
+from pipelines.images.plan import check_share, plan_records
+from pipelines.images.progress import Progress
+from pipelines.images.records import Keep, WriteImageShards, take, work_folder, write_groups
+from pipelines.records.shard_file import Written, shard_name
+from pipelines.records.shuffle_check import check_shuffle
+from schemas.examples import SPLITS
+from schemas.images import IMAGES, image_columns
+from schemas.interactions import QUARANTINE
+from schemas.manifest import TableEntry
+
+
+def image_options(config: Config) -> ImageOptions:
+    """The section `images`. Raises ConfigError where there is none."""
+    if config.images is None:
+        raise ConfigError(
+            "the configuration must say where images are, it has no section `images`; see conf/cifar10.yaml"
+        )
+    return config.images
+
+
+def fingerprint(config: Config, data: str) -> str:
+    """Digest of the images' files: names and contents."""
+    fs, root = fsspec.core.url_to_fs(data)
+    return storage.fingerprint(fs.unstrip_protocol(root), image_files(data, image_options(config)))
+
+
+def run(context: Context) -> Draft:
+    """List, plan, decode and write in parallel, count, let the gate decide."""
+    config, data, staging = context.config, context.data or "", context.staging
+    options, records = image_options(config), config.records
+    work = work_folder(staging)
+    fs, _ = fsspec.core.url_to_fs(work)
+    fs.makedirs(work, exist_ok=True)
+    listing = list_images(data, options, work, context.say)
+    plan = plan_records(listing, options, config.seed, records.num_shards)
+    places = [(split, number) for split in SPLITS for number in range(records.num_shards)]
+    names = [shard_name(split, number, records.compression) for split, number in places]
+    write_groups(f"{work}/listing.parquet", shard_groups(plan.rows, len(places)))
+    with Progress("images", plan.rows.num_rows) as progress, open_pipeline(config.beam) as pipeline:
+        write = WriteImageShards(f"{work}/listing.parquet", staging, names, options, len(plan.classes), progress.mark)
+        # dict: one a shard.
+        _ = pipeline | "WriteImageShards" >> write | "Keep" >> Keep(f"{work}/written.json")
+    done = take(f"{work}/written.json")
+    fs.rm(work, recursive=True)
+
+    unreadable = [row for result in done for row in result["bad"]]
+    bad = [*plan.bad, *unreadable]
+    check_share(listing.num_rows, bad, options.max_quarantine_share)
+    written = {w.shard.path: w for w in (Written.model_validate(result["written"]) for result in done)}
+    out = sum(w.shard.rows for w in written.values())
+    if listing.num_rows != out + len(bad) + plan.duplicates:
+        raise ThawError(f"{listing.num_rows} images came in, {out} + {len(bad)} + {plan.duplicates} came out")
+    images = readable(plan.rows, unreadable)
+    columns = image_columns(options.height, options.width, options.channels, len(plan.classes))
+    tables: dict[str, TableEntry] = {}
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        shards = [written[name] for name, (of_split, _) in zip(names, places, strict=True) if of_split == split]
+        tables[split] = TableEntry(format="tfrecord", columns=columns, shards=tuple(w.shard for w in shards))
+        checked = check_shuffle(split, [w.summary for w in shards], records.max_serial_correlation)
+        # Images have classes, no positives.
+        checked.pop("positives", None)
+        splits[split] = {**checked, "classes": class_counts(images, split, plan.classes)}
+    tables["images"] = storage.write_arrow(staging, "images", images.sort_by("example_id"), IMAGES)
+    quarantine = pa.Table.from_pylist(
+        sorted(bad, key=lambda row: tuple(row.values())), schema=storage.arrow_schema(QUARANTINE)
+    )
+    tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine, QUARANTINE)
+    rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
+    context.say(f"rows     {rows['in']:,} in = {out:,} out + {len(bad):,} quarantined + {plan.duplicates:,} duplicates")
+    shape = {"height": options.height, "width": options.width, "channels": options.channels}
+    return Draft(tables, {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits})
+
+
+def shard_groups(rows: pa.Table, shards: int) -> list[pa.Table]:
+    """The rows of each shard; `rows` are sorted by it."""
+    counts = Counter(rows["shard"].to_pylist())
+    groups, start = [], 0
+    for number in range(shards):
+        groups.append(rows.slice(start, counts[number]))
+        start += counts[number]
+    return groups
+
+
+def readable(rows: pa.Table, bad: Sequence[dict[str, str]]) -> pa.Table:
+    """IMAGES of the rows that could be read."""
+    gone = {(row["source"], row["file"]) for row in bad}
+    kept = [
+        place
+        for place, key in enumerate(zip(rows["source"].to_pylist(), rows["name"].to_pylist(), strict=True))
+        if key not in gone
+    ]
+    return rows.select(IMAGES.names).take(pa.array(kept, pa.int64()))
+
+
+def class_counts(images: pa.Table, split: str, classes: Sequence[str]) -> dict[str, int]:
+    """Images of each class in a split."""
+    labels = zip(images["split"].to_pylist(), images["label"].to_pylist(), strict=True)
+    counts = Counter(label for of_split, label in labels if of_split == split)
+    return {name: counts[name] for name in classes}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`--runner` is short for a value of the configuration."""
+    parser.add_argument(
+        "--runner",
+        metavar="NAME",
+        dest="set",
+        action="append",
+        type=lambda name: f"beam.runner={json.dumps(name)}",
+        default=argparse.SUPPRESS,
+        help="the Beam runner: local, or one that Beam knows, such as DataflowRunner (beam.runner)",
+    )
+
+
+JOB = Job(
+    name="write_image_records",
+    dataset="image_records",
+    parents=(),
+    sections=("images", "records"),
+    run=run,
+    reads_data=True,
+    fingerprint=fingerprint,
+    arguments=arguments,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

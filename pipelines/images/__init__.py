@@ -1,0 +1,1 @@
+"""Images: found, decoded, written as records, and turned into content vectors."""

@@ -1,0 +1,135 @@
+"""Class folders to rows: of a folder, or of a tar archive read as it is."""
+
+import gzip
+import posixpath
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import fsspec
+
+from pipelines.errors import SourceError
+from pipelines.images.listing import Found, Place
+
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_BLOCK_BYTES = 1 << 22
+
+
+class _Entry(NamedTuple):
+    """A file or folder, by its path relative to the source."""
+
+    path: str
+    file: str
+    offset: int = -1
+    size: int = 0
+    is_folder: bool = False
+    problem: str | None = None
+
+
+def find(place: Place) -> list[Found]:
+    """Every file within a class folder. Raises SourceError where there is no such folder, or one is empty."""
+    ending = archive_ending(place.source.path)
+    entries = list(_in_archive(place) if ending else _in_folder(place))
+    top = place.source.path.removesuffix(ending)
+    found: list[Found] = []
+    loose = 0
+    folders: dict[Any, str] = {**place.source.folders} or {place.source.split: ""}
+    for split, folder in folders.items():
+        classes: dict[str, int] = {}
+        prefix = folder.strip("/") + "/" if folder.strip("/") else ""
+        for entry in entries:
+            inside = entry.path.removeprefix(prefix)
+            if not entry.path.startswith(prefix) or any(part[0] in "._" for part in inside.split("/") if part):
+                continue
+            label, slash, rest = inside.partition("/")
+            if entry.is_folder:
+                classes.setdefault(label, 0)
+            elif not slash:
+                loose += 1
+            elif rest:
+                classes[label] = classes.get(label, 0) + 1
+                name = posixpath.normpath(posixpath.join(top, entry.path))
+                found.append(
+                    Found(name, entry.file, entry.offset, entry.size, label=label, split=split, problem=entry.problem)
+                )
+        where = f"{place.source.path}/{folder}".rstrip("/")
+        if not classes:
+            raise SourceError(
+                f"{place.key} must hold a folder for each class, {where} holds none; correct path or folders, or --data"
+            )
+        if empty := sorted(name for name, count in classes.items() if not count):
+            raise SourceError(f"{place.key}: a class must have images, {where}/{empty[0]} has none; fill or remove it")
+    if loose:
+        place.say(f"note: {loose} files of {place.source.path} lie beside the class folders and are of no class")
+    return sorted(found)
+
+
+def source_files(place: Place) -> list[str]:
+    """The files that a source is made of."""
+    if archive_ending(place.source.path):
+        return [place.path()]
+    fs, _ = fsspec.core.url_to_fs(place.data)
+    return [fs.unstrip_protocol(path) for path in fs.find(place.path())]
+
+
+def archive_ending(path: str) -> str:
+    """The ending of an archive's name, empty for any other."""
+    return next((ending for ending in _ARCHIVES if path.lower().endswith(ending)), "")
+
+
+def unpacked(place: Place, path: str) -> str:
+    """Address of the file itself, or of what it is compressed from, in the scratch folder. Raises SourceError."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    if not fs.isfile(path):
+        raise SourceError(f"{place.key} must name a file that is there, got {path}; correct its path, or --data")
+    if not path.lower().endswith((".gz", ".tgz")):
+        return path
+    # Compressed bytes have no places to read from: the workers get plain ones.
+    number = "".join(letter for letter in place.key if letter.isdigit())
+    target = posixpath.join(place.scratch, f"{number}-{posixpath.basename(path)}.plain")
+    out_fs, _ = fsspec.core.url_to_fs(target)
+    try:
+        with fs.open(path, "rb") as packed, gzip.open(packed) as source, out_fs.open(target, "wb") as file:
+            shutil.copyfileobj(source, file, _BLOCK_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{place.key}: {path} must be a whole gzip file, it is not ({error}); get it again") from None
+    return target
+
+
+def _in_folder(place: Place) -> Iterator[_Entry]:
+    fs, root = fsspec.core.url_to_fs(place.path())
+    if not fs.isdir(root):
+        raise SourceError(
+            f"{place.key} must be a folder or one of {', '.join(_ARCHIVES)}, {root} is not; correct its path, or --data"
+        )
+    for path, about in fs.find(root, withdirs=True, detail=True).items():
+        if path.rstrip("/") != root:
+            inside = posixpath.relpath(path, root)
+            yield _Entry(inside, fs.unstrip_protocol(path), is_folder=about["type"] == "directory")
+
+
+def _in_archive(place: Place) -> Iterator[_Entry]:
+    address = unpacked(place, place.path())
+    fs, path = fsspec.core.url_to_fs(address)
+    try:
+        with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                inside = posixpath.normpath(member.name)
+                if inside.startswith(("/", "../")) or inside == "..":
+                    raise SourceError(
+                        f"{place.key}: a path must stay within the archive, got {member.name!r}; pack it again"
+                    )
+                if inside == ".":
+                    continue
+                problem = None if member.isreg() or member.isdir() else "image: a link, not a file"
+                yield _Entry(inside, address, member.offset_data, member.size, member.isdir(), problem)
+            # tarfile takes a header that is cut off or damaged for the end. The true end is a block of zeros.
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("unexpected end of data")
+    except tarfile.TarError as error:
+        raise SourceError(
+            f"{place.key}: {place.source.path} must be a whole tar archive ({error}); get it again"
+        ) from None

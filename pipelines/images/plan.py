@@ -1,0 +1,191 @@
+"""What becomes of the listed images: ids, classes, splits, and each one's place in the global order. Arrays only.
+
+The order is that of all records. It needs nothing but the id, so that it is known before an image is opened, and no
+pixel is ever shuffled.
+"""
+
+import datetime as dt
+import hashlib
+import posixpath
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.config import ImageOptions
+from pipelines.errors import ConfigError, QualityGateError, SourceError
+from pipelines.images.read import quarantined
+from pipelines.records.order import order_key, shard_of
+from schemas.columns import TIME_MIN_US
+from schemas.examples import SPLITS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to be read, in the order in which they are written."""
+
+    rows: pa.Table
+    """LISTING; for records with example_id, number (of the class) and shard (over all splits: i·num_shards + s)."""
+    classes: tuple[str, ...]
+    bad: list[dict[str, str]]
+    """Rows for the quarantine, without a look at the image."""
+    duplicates: int
+    """Rows that name an image of an earlier row again, and say the same of it."""
+    superseded: int = 0
+    """Images of an item with a newer one from the same moment on: their vectors would never apply."""
+
+
+def example_id(name: str) -> str:
+    """The id of an image, a pure function of its name: 32 hexadecimal digits."""
+    return hashlib.blake2b(f"image/{name}".encode(), digest_size=16).hexdigest()
+
+
+def plan_records(listing: pa.Table, options: ImageOptions, seed: int, num_shards: int) -> Plan:
+    """Number the classes, cut the splits, and put the images into the global order. Raises SourceError."""
+    check_labels(options)
+    rows, bad, duplicates = distinct(listing, ("name",), ("label", "split"))
+    classes, rows, unknown = _classes(rows, options.classes)
+    ids = [example_id(name) for name in rows["name"].to_pylist()]
+    splits = cut_splits(ids, rows["split"].to_pylist(), options, seed)
+    encoded = np.array(ids, dtype="S32")
+    keys = order_key(encoded, seed)
+    places = {split: place for place, split in enumerate(SPLITS)}
+    shards = np.array([places[split] for split in splits], np.int64) * num_shards + shard_of(keys, num_shards)
+    numbers = {name: number for number, name in enumerate(classes)}
+    columns = {
+        "split": pa.array(splits, pa.string()),
+        "example_id": pa.array(ids, pa.string()),
+        "number": pa.array([numbers[label] for label in rows["label"].to_pylist()], pa.int64()),
+        "shard": pa.array(shards, pa.int64()),
+    }
+    whole = rows.drop_columns(["split"])
+    for name, values in columns.items():
+        whole = whole.append_column(name, values)
+    return Plan(whole.take(np.lexsort((encoded, keys, shards))), classes, [*bad, *unknown], duplicates)
+
+
+def plan_vectors(listing: pa.Table, options: ImageOptions) -> Plan:
+    """Say which item each image shows and from when, and sort by that. Raises ConfigError.
+
+    A time is the image's own or images.embed.valid_from, whichever is later; TIME_MIN_US where there is neither.
+    """
+    stem = options.embed.item_id == "stem"
+    earliest = TIME_MIN_US if options.embed.valid_from is None else _utc_us(options.embed.valid_from)
+    items = [
+        given or (posixpath.splitext(posixpath.basename(name) if stem else name)[0])
+        for given, name in zip(listing["item_id"].to_pylist(), listing["name"].to_pylist(), strict=True)
+    ]
+    place = listing.schema.get_field_index("item_id")
+    named = listing.set_column(place, "item_id", pa.array(items, pa.string()))
+    rows, bad, duplicates = distinct(named, ("item_id", "valid_from"), ("name",))
+    rows = rows.sort_by([("item_id", "ascending"), ("valid_from", "ascending", "at_start")])
+    own, items = rows["valid_from"].to_pylist(), rows["item_id"].to_pylist()
+    times = [max(time, earliest) if time is not None else earliest for time in own]
+    # Of an item's images that would begin to apply at one moment, the newest does.
+    pairs = list(zip(items, times, strict=True))
+    newest = [
+        place for place, pair in enumerate(pairs) if pair != (pairs[place + 1] if place + 1 < len(pairs) else None)
+    ]
+    place = rows.schema.get_field_index("valid_from")
+    dated = rows.set_column(place, "valid_from", pa.array(times, pa.int64())).take(pa.array(newest, pa.int64()))
+    return Plan(dated, (), bad, duplicates, superseded=rows.num_rows - dated.num_rows)
+
+
+def distinct(listing: pa.Table, key: Sequence[str], says: Sequence[str]) -> tuple[pa.Table, list[dict[str, str]], int]:
+    """Rows that may be read, one of each `key`; rows for the quarantine; and how many rows repeat another.
+
+    A row that has the key of an earlier one repeats it if it `says` the same, and contradicts it if not.
+    """
+    bad: list[dict[str, str]] = []
+    kept: list[int] = []
+    seen: dict[tuple[object, ...], tuple[object, ...]] = {}
+    duplicates = 0
+    keys, said = (list(zip(*(listing[name].to_pylist() for name in names), strict=True)) for names in (key, says))
+    for place, problem in enumerate(listing["problem"].to_pylist()):
+        first = seen.setdefault(keys[place], said[place]) if problem is None else None
+        if problem is None and len(seen) > len(kept):
+            kept.append(place)
+        elif problem is None and first == said[place]:
+            duplicates += 1
+        else:
+            reason = problem or f"{says[0]}: another row of the same {key[0]} says otherwise"
+            bad.append(quarantined(listing.slice(place, 1).to_pylist()[0], reason))
+    return listing.take(pa.array(kept, pa.int64())), bad, duplicates
+
+
+def cut_splits(ids: Sequence[str], given: Sequence[str | None], options: ImageOptions, seed: int) -> list[str]:
+    """Each image's split: as its source says, else cut by a keyed hash of its id; validation is cut from train."""
+    validation = 0.0 if "validation" in given else options.validation_share
+    splits = []
+    for share, split in zip(_uniform(ids, seed).tolist(), given, strict=True):
+        if split is None and share >= 1 - options.test_share:
+            splits.append("test")
+        elif split in (None, "train") and share < validation:
+            splits.append("validation")
+        else:
+            splits.append(split or "train")
+    return splits
+
+
+def check_labels(options: ImageOptions) -> None:
+    """Raises ConfigError where a source says nothing of classes."""
+    for number, source in enumerate(options.sources):
+        key = {"table": "label", "idx": "labels"}.get(source.format)
+        if key and getattr(source, key) is None:
+            raise ConfigError(
+                f"images.sources[{number}].{key} must be set where records are written: they hold a class; set {key}"
+            )
+
+
+def check_share(rows_in: int, bad: Sequence[Mapping[str, str]], largest: float) -> None:
+    """Raises QualityGateError, with the commonest reasons, where too many rows went to the quarantine."""
+    if len(bad) <= largest * rows_in and len(bad) < rows_in:
+        return
+    reasons = Counter(row["reason"] for row in bad).most_common(3)
+    told = "; ".join(f"{reason} ({count:,})" for reason, count in reasons)
+    raise QualityGateError(
+        f"at most {largest:.1%} of the images may be quarantined, got {len(bad) / rows_in:.1%} ({len(bad):,} of "
+        f"{rows_in:,}): {told}; for example {bad[0]['file']}. Mend the source, or set images.max_quarantine_share"
+    )
+
+
+def _utc_us(text: str) -> int:
+    """A date or ISO time, UTC where it says no zone, in microseconds. Raises ConfigError."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"images.embed.valid_from must be a date such as 2024-01-31, got {text!r}") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def _classes(rows: pa.Table, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], pa.Table, list[dict[str, str]]]:
+    """Class names by number, the rows of these classes, and the others for the quarantine."""
+    labels = rows["label"].to_pylist()
+    there = set(labels)
+    if given is None:
+        # 10 comes after 9 where all names are numbers.
+        numeric = all(label.isascii() and label.isdigit() for label in there)
+        return tuple(sorted(there, key=(lambda name: (int(name), name)) if numeric else None)), rows, []
+    if missing := [name for name in given if name not in there]:
+        raise SourceError(
+            f"a class must have images, {missing[0]!r} of images.classes has none; there are {sorted(there)[:20]}"
+        )
+    strange = [place for place, label in enumerate(labels) if label not in given]
+    bad = [
+        quarantined(row, "label: not among images.classes")
+        for place in strange
+        for row in rows.slice(place, 1).to_pylist()
+    ]
+    known = np.setdiff1d(np.arange(len(labels)), strange)
+    return given, rows.take(known), bad
+
+
+def _uniform(ids: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) of each id, independent of its place in the order."""
+    key = hashlib.blake2b(f"split/{seed}".encode(), digest_size=32).digest()
+    hashes = [int.from_bytes(hashlib.blake2b(i.encode(), digest_size=8, key=key).digest()) >> 11 for i in ids]
+    return np.array(hashes, np.float64) / 2**53

@@ -1,0 +1,170 @@
+"""The job: a vector an image, what the model makes of its pixels, valid from when the configuration says."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import cli
+from jobs.embed_content import JOB
+from jobs.launch import execute
+from pipelines.config import parse_config
+from pipelines.errors import ConfigError, QualityGateError
+from pipelines.storage import Workspace
+from schemas.columns import TIME_MIN_US
+
+US_2024 = 1_704_067_200_000_000
+DAYS_10 = 10 * 86_400_000_000
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    """A seeded model of 4×5 grey images to three numbers, with a layer `inner` of two."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4, 5, 1))
+    inner = keras.layers.Dense(2, name="inner")(keras.layers.Flatten()(inputs))
+    path = tmp_path_factory.mktemp("model") / "encoder.keras"
+    keras.Model(inputs, keras.layers.Dense(3)(inner)).save(path)
+    return str(path)
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (4, 5), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """20 images, one that cannot be read, and a table that says item and time."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "p").mkdir()
+    lines = ["file,sku,shot"]
+    for number in range(20):
+        out = io.BytesIO()
+        Image.fromarray(pixels(number)).save(out, "PNG")
+        (data / "p" / f"i{number}.png").write_bytes(out.getvalue())
+        lines.append(f"p/i{number}.png,sku{number // 2},{US_2024 // 1_000_000 + 86_400 * number}")
+    (data / "p" / "broken.png").write_bytes(b"no")
+    (data / "list.csv").write_text("\n".join([*lines, "p/gone.png,sku99,1704067200", lines[1]]) + "\n")
+    return data
+
+
+TABLE = {
+    "path": "list.csv", "format": "table", "image": "file", "item_id": "sku",
+    "valid_from": {"column": "shot", "unit": "s"},
+}  # fmt: skip
+
+
+def config(encoder, source=None, beam=None, **embed):
+    images = {
+        "sources": [source or TABLE],
+        "height": 4,
+        "width": 5,
+        "channels": 1,
+        "block_images": 6,
+        "max_quarantine_share": 0.1,
+        "embed": {"model": encoder, **embed},
+    }
+    return parse_config({"name": "x", "seed": 7, "images": images, "beam": beam or {"workers": 1}})
+
+
+def run(tmp_path, data, chosen):
+    return execute(JOB, chosen, Workspace.open(str(tmp_path / "out")), str(data)).dataset
+
+
+def test_a_vector_is_the_models_output_from_the_images_own_time_on(tmp_path, data, encoder) -> None:
+    import keras
+
+    vectors = run(tmp_path, data, config(encoder))
+    rows = vectors.read_table("vectors").to_pylist()
+    assert vectors.manifest.facts["rows"] == {
+        "in": 22, "out": 20, "quarantined": 1, "duplicates": 1, "superseded": 0,
+    }  # fmt: skip
+    assert vectors.read_table("quarantine")["reason"].to_pylist() == ["image: no such file"]
+    assert [(row["item_id"], row["valid_from"]) for row in rows] == sorted(
+        (f"sku{n // 2}", US_2024 + 86_400_000_000 * n) for n in range(20)
+    )
+    model = keras.saving.load_model(encoder)
+    for row in rows:
+        number = (row["valid_from"] - US_2024) // 86_400_000_000
+        expected = model(pixels(number)[None, :, :, None].astype(np.float32)).numpy()[0]
+        np.testing.assert_allclose(row["vector"], expected, rtol=1e-4, atol=1e-3)
+    vectors.verify()
+
+
+def _own(tmp_path, data, encoder):
+    """Vectors by their images' own times, in that order."""
+    return run(tmp_path / "own", data, config(encoder)).read_table("vectors").to_pylist()
+
+
+def test_the_encoders_training_delays_what_is_older(tmp_path, data, encoder) -> None:
+    vectors = run(tmp_path, data, config(encoder, valid_from="2024-01-10"))
+    rows = vectors.read_table("vectors").to_pylist()
+    days = {(row["item_id"], (row["valid_from"] - US_2024) // 86_400_000_000): row["vector"] for row in rows}
+    # Of the two images of sku0 to sku4, of days 0 to 9, only the newer one can ever apply.
+    assert set(days) == {(f"sku{n // 2}", n) for n in range(10, 20)} | {(f"sku{n}", 9) for n in range(5)}
+    assert vectors.manifest.facts["rows"]["superseded"] == 5
+    own = {
+        row["item_id"]: row["vector"] for row in _own(tmp_path, data, encoder) if row["valid_from"] < US_2024 + DAYS_10
+    }
+    np.testing.assert_allclose(days["sku0", 9], own["sku0"], rtol=1e-5)
+
+
+def test_a_vector_without_a_time_applies_always_and_a_note_says_so(tmp_path, data, encoder, capsys) -> None:
+    source = {"path": "p", "format": "folders"}
+    (data / "q" / "class").mkdir(parents=True, exist_ok=True)
+    (data / "q" / "class" / "größe.png").write_bytes((data / "p" / "i1.png").read_bytes())
+    vectors = run(tmp_path, data, config(encoder, {**source, "path": "q"}))
+    (row,) = vectors.read_table("vectors").to_pylist()
+    assert (row["item_id"], row["valid_from"]) == ("größe", TIME_MIN_US)
+    assert "1 vectors apply always" in capsys.readouterr().err
+    named = run(tmp_path, data, config(encoder, {**source, "path": "q"}, item_id="path"))
+    assert named.read_table("vectors")["item_id"].to_pylist() == ["q/class/größe"]
+
+
+def test_another_layer_gives_its_own_output_and_several_workers_the_same_rows(tmp_path, data, encoder) -> None:
+    one = run(tmp_path, data, config(encoder, layer="inner", value_range=[0, 1]))
+    assert one.manifest.facts["vector_length"] == 2
+    threads = {"workers": 2, "options": {"direct_running_mode": "multi_threading"}}
+    two = run(tmp_path / "two", data, config(encoder, beam=threads, layer="inner", value_range=[0, 1]))
+    assert one.read_table("vectors").drop(["vector"]).equals(two.read_table("vectors").drop(["vector"]))
+    both = [np.array(d.read_table("vectors")["vector"].to_pylist()) for d in (one, two)]
+    np.testing.assert_allclose(*both, rtol=1e-5)
+
+
+def test_an_encoder_that_cannot_be_is_told_before_any_image_is_read(tmp_path, data, encoder) -> None:
+    (tmp_path / "text.keras").write_text("no model")
+    cases = {
+        "set images.embed.model, or --model": {"model": None},
+        "text.keras cannot be loaded": {"model": str(tmp_path / "text.keras")},
+        "nowhere.keras cannot be loaded": {"model": str(tmp_path / "nowhere.keras")},
+        "'pool'; it has": {"layer": "pool"},
+    }
+    for expected, embed in cases.items():
+        with pytest.raises(ConfigError, match=expected):
+            run(tmp_path, data, config(encoder, **embed))
+    chosen = config(encoder)
+    wide = chosen.model_copy(update={"images": chosen.images.model_copy(update={"width": 6})})
+    with pytest.raises(ConfigError, match=r"\(4, 5, 1\), got \(4, 6, 1\)"):
+        run(tmp_path, data, wide)
+
+
+def test_two_images_of_one_item_and_moment_are_told_by_the_gate(tmp_path, data, encoder) -> None:
+    (data / "list2.csv").write_text("file,sku\np/i1.png,a\np/i2.png,a\n")
+    source = {"path": "list2.csv", "format": "table", "image": "file", "item_id": "sku"}
+    with pytest.raises(QualityGateError, match="another row of the same item_id says otherwise"):
+        run(tmp_path, data, config(encoder, source))
+
+
+def test_the_model_may_be_named_on_the_command_line(tmp_path, data, encoder) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "name: x\nseed: 7\nbeam: {workers: 1}\nimages:\n  height: 4\n  width: 5\n  channels: 1\n  sources:\n"
+        "    - {path: list.csv, format: table, image: file, item_id: sku, valid_from: {column: shot, unit: s}}\n"
+    )
+    arguments = ["embed_content", "--config", str(path), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    assert cli.main([*arguments, "--model", encoder]) == 0

@@ -1,0 +1,105 @@
+"""Ids, classes, splits and the order of images follow from their names and the seed alone."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.config import ConfigError, ImageOptions
+from pipelines.errors import QualityGateError, SourceError
+from pipelines.images.listing import LISTING
+from pipelines.images.plan import check_share, cut_splits, example_id, plan_records
+
+
+def listing(*rows: dict) -> pa.Table:
+    filled = [
+        {"source": "images.sources[0]", "file": row.get("name"), "offset": -1, "label": "cat", **row} for row in rows
+    ]
+    return pa.Table.from_pylist(filled, schema=LISTING)
+
+
+def named(count: int, **same) -> list[dict]:
+    return [{"name": f"p/{n}.jpg", "label": f"c{n % 3}", **same} for n in range(count)]
+
+
+def test_an_id_is_a_function_of_the_name_alone() -> None:
+    assert len({example_id(f"p/{n}.jpg") for n in range(1000)}) == 1000
+    # Published ids may not change: records of two releases would no longer be those of the same images.
+    assert example_id("p/1.jpg") == "d2bd4559be9344c89b5aebfbf3d0bad8"
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_plan_does_not_depend_on_the_order_of_the_listing(random) -> None:
+    rows = named(40)
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    options = ImageOptions(sources=[{"path": "p"}], height=2, width=2)
+    plans = [plan_records(listing(*some), options, 7, 3).rows for some in (rows, shuffled)]
+    assert plans[0].equals(plans[1])
+
+
+def test_rows_lie_by_shard_then_key_and_every_split_has_its_own_shards(options) -> None:
+    plan = plan_records(listing(*named(300)), options(), 7, 4)
+    shards = plan.rows["shard"].to_numpy()
+    assert np.all(np.diff(shards) >= 0)
+    place = {"train": 0, "validation": 1, "test": 2}
+    assert [place[split] for split in plan.rows["split"].to_pylist()] == (shards // 4).tolist()
+    names = plan.rows["name"].to_pylist()
+    assert names != sorted(names)
+
+
+def test_another_seed_is_another_order_and_another_cut(options) -> None:
+    one, two = (plan_records(listing(*named(200)), options(), seed, 1).rows for seed in (1, 2))
+    assert one["name"].to_pylist() != two["name"].to_pylist()
+    splits = [dict(zip(p["name"].to_pylist(), p["split"].to_pylist(), strict=True)) for p in (one, two)]
+    assert splits[0] != splits[1]
+
+
+def test_shares_are_cut_where_no_split_is_given(options) -> None:
+    ids = [example_id(str(n)) for n in range(5000)]
+    splits = cut_splits(ids, [None] * 5000, options(validation_share=0.2, test_share=0.3), 7)
+    assert abs(splits.count("validation") / 5000 - 0.2) < 0.02
+    assert abs(splits.count("test") / 5000 - 0.3) < 0.02
+
+
+def test_given_splits_stay_and_validation_is_cut_from_train(options) -> None:
+    ids = [example_id(str(n)) for n in range(2000)]
+    given_splits = ["train", "test"] * 1000
+    splits = cut_splits(ids, given_splits, options(validation_share=0.5), 7)
+    assert all(split == "test" for split in splits[1::2])
+    assert set(splits[::2]) == {"train", "validation"}
+    kept = cut_splits([*ids, "0" * 32], [*given_splits, "validation"], options(validation_share=0.5), 7)
+    assert kept == [*given_splits, "validation"]
+
+
+def test_classes_are_sorted_numbers_as_numbers_and_a_given_order_is_kept(options) -> None:
+    rows = [{"name": str(n), "label": label} for n, label in enumerate(["10", "9", "2"])]
+    assert plan_records(listing(*rows), options(), 7, 1).classes == ("2", "9", "10")
+    chosen = plan_records(listing(*rows), options(classes=["9", "2"]), 7, 1)
+    assert chosen.classes == ("9", "2")
+    assert [row["reason"] for row in chosen.bad] == ["label: not among images.classes"]
+    with pytest.raises(SourceError, match=r"'bird' of images\.classes has none"):
+        plan_records(listing(*rows), options(classes=["9", "bird"]), 7, 1)
+
+
+def test_an_image_listed_twice_is_a_duplicate_and_one_listed_otherwise_is_set_aside(options) -> None:
+    rows = [{"name": "a"}, {"name": "b"}, {"name": "a"}, {"name": "b", "label": "dog"}, {"name": "c", "problem": "no"}]
+    plan = plan_records(listing(*rows), options(), 7, 1)
+    assert (plan.rows.num_rows, plan.duplicates) == (2, 1)
+    assert [row["reason"] for row in plan.bad] == ["label: another row of the same name says otherwise", "no"]
+
+
+def test_records_need_labels(options) -> None:
+    chosen = options(sources=[{"path": "l.csv", "format": "table", "image": "file"}])
+    with pytest.raises(ConfigError, match=r"images.sources\[0\].label must be set"):
+        plan_records(listing(*named(3)), chosen, 7, 1)
+
+
+def test_the_gate_names_the_commonest_reasons() -> None:
+    bad = [{"reason": "r", "file": f"f{n}"} for n in range(3)]
+    check_share(100, bad, 0.03)
+    with pytest.raises(QualityGateError, match=r"got 3.0% \(3 of 100\): r \(3\); for example f0"):
+        check_share(100, bad, 0.02)
+    with pytest.raises(QualityGateError):
+        check_share(3, bad, 1.0)

@@ -92,7 +92,7 @@ def test_the_bytes_of_a_record_are_what_the_protobuf_format_says() -> None:
     [
         ("tags", np.array([[1, 2**14]]), r"`tags` must be from 0 to 16383, got 1 to 16384"),
         ("tags", np.array([[-1, 0]]), r"`tags` must be from 0"),
-        ("floats", np.zeros((1, 2), np.float32), r"`floats` must have 3 values in a row, got shape \(1, 2\)"),
+        ("floats", np.zeros((1, 2), np.float32), r"`floats` must have 3 values in every row, row 0 has 2"),
     ],
 )
 def test_a_value_that_does_not_fit_its_column_is_refused(name: str, value: np.ndarray, said: str) -> None:

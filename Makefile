@@ -29,7 +29,7 @@ test: setup ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ONLY),-k "$(ONLY)")
 
 test-faults: .venv/.installed ## thirty runs killed while they write (`make test` kills five)
-	THAW_KILLS=30 $(BIN)/python -m pytest -n 2 --dist load tests/end_to_end/test_kills.py
+	THAW_KILLS=30 $(BIN)/python -m pytest -n 2 --dist load tests/end_to_end/test_kills.py tests/end_to_end/test_records_job.py
 
 check: .venv/.installed ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -6,15 +6,19 @@ import posixpath
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import reduce
 from itertools import chain, count
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkContext, TaskContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
@@ -28,6 +32,7 @@ from schemas.to_spark import select_contract, spark_schema
 
 MIN_JAVA = 17
 _AT_ONCE = 2
+_BATCH_ROWS = 10_000
 _PARTITIONS = "spark.sql.shuffle.partitions"
 _JAVA_OPTIONS = (
     "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -XX:MetaspaceSize=256m -XX:NewSize=256m"
@@ -128,10 +133,48 @@ def read_table(spark: SparkSession, dataset: Dataset, name: str, table: Table) -
 
 
 def read_parquet(spark: SparkSession, paths: Sequence[str], table: Table) -> DataFrame:
-    """Parquet files of one contract as a frame with its columns."""
+    """Parquet files of one contract as a frame with its columns.
+
+    Where Spark cannot open their addresses, its Python workers do, through fsspec: every column of every row group is
+    then read, whatever the plan needs.
+    """
     if not paths:
         return spark.createDataFrame([], spark_schema(table))
-    return select_contract(spark.read.parquet(*map(literal, paths)), table)
+    if opens(spark, paths[0]):
+        return select_contract(spark.read.parquet(*map(literal, paths)), table)
+    places, schema = list(paths), arrow_schema(table)
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
+            with fsspec.open(places[number], "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=table.names):
+                    yield batch.select(table.names).cast(schema)
+
+    numbers = spark.range(len(places), numPartitions=len(places))
+    return select_contract(numbers.mapInArrow(read, spark_schema(table)), table)
+
+
+def opens(spark: SparkSession, path: str) -> bool:
+    """Whether Spark itself has a file system for this address: those of object stores are in jars of their own."""
+    scheme = urlsplit(path).scheme
+    if not scheme:
+        return True
+    # An active session has a gateway.
+    java = cast(Any, spark._jvm)
+    try:
+        java.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, spark._jsc.hadoopConfiguration())
+    except Py4JJavaError:
+        return False
+    return True
+
+
+def cannot_open(path: str) -> str:
+    """What to say, and do, where Spark has no file system for an address it must open itself."""
+    scheme = urlsplit(path).scheme
+    return (
+        f"Spark must have a file system for {scheme}:// to open {path}, it has none; add the jars of that store "
+        "(docs/storage.md), or use a local folder"
+    )
 
 
 def literal(path: str) -> str:
@@ -214,8 +257,13 @@ def spool(spark: SparkSession, path: str) -> Iterator[Callable[[DataFrame], Data
     """Keeps frames as files under `path` until the block ends: each is computed once, and later plans start there.
 
     Unlike persisted frames these shorten the plans made of them, whose analysis grows faster than their length, and
-    outlive the loss of an executor.
+    outlive the loss of an executor. Where Spark has no file system for `path` and works on this machine alone, a
+    temporary folder takes its place. Raises ConfigError where it works on others.
     """
+    if not opens(spark, path):
+        if not str(spark.sparkContext.master).startswith("local"):
+            raise ConfigError(cannot_open(path))
+        path = tempfile.mkdtemp(prefix="thaw-spool-")
     numbers = count()
 
     def keep(frame: DataFrame) -> DataFrame:

@@ -348,6 +348,7 @@ def _whole_object(fs: Any, path: str) -> Iterator[Any]:
         file.close()
     except BaseException:
         file.discard()
+        file.closed = True  # or it is closed once more when it is collected, and begins another upload
         raise
     file.commit()
 

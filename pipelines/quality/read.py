@@ -30,7 +30,7 @@ from pipelines.quality.sources import (
     sample_keys,
     source_files,
 )
-from pipelines.spark import literal
+from pipelines.spark import cannot_open, literal, opens
 
 _CORRUPT = "__broken"
 
@@ -67,6 +67,8 @@ def read_source(spark: SparkSession, data: str, label: str, source: Source) -> t
     files = [file for file in source_files(data, label, source) if fs.size(file)]
     if not files:
         return ()
+    if not opens(spark, files[0]):
+        raise SourceError(cannot_open(files[0]))
     with readable(label):
         if source.format == "csv":
             return _read_csv(spark, root, label, source, files)

@@ -184,14 +184,16 @@ def test_a_missing_parent_names_the_job_that_makes_it(workspace) -> None:
         execute(counting_job([], parents=("examples",)), config(), workspace, None)
 
 
-def test_a_job_that_fails_publishes_nothing(workspace) -> None:
+@pytest.mark.parametrize("error", [LeakageError, RuntimeError, KeyboardInterrupt])
+def test_a_job_that_fails_or_is_interrupted_publishes_nothing_and_removes_what_it_had_staged(error, workspace) -> None:
     def fail(context):
         write_json(context.staging, "half.json", 1)
-        raise LeakageError("found the future")
+        raise error
 
-    with pytest.raises(LeakageError):
+    with pytest.raises(error):
         execute(counting_job([], run=fail), config(), workspace, None)
     assert workspace.current("counts") is None
+    assert list(Path(workspace.root, "counts").iterdir()) == []
 
 
 @pytest.mark.parametrize(

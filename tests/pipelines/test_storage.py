@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.errors import CorruptDatasetError, WorkspaceError
 from pipelines.storage import Workspace, fingerprint, open_dataset, write_arrow, write_json, write_parquet
@@ -72,6 +73,20 @@ def test_staging_leaves_what_is_current_and_other_versions_alone(workspace) -> N
     other.verify()
     assert workspace.find("things", "f" * 64).path == other.path
     assert not Path(mine.path).exists()
+
+
+def test_a_version_is_unpublished_before_its_files_go(workspace, monkeypatch) -> None:
+    dataset, published = publish(workspace), []
+    remove = LocalFileSystem.rm
+
+    def looking(fs, path, **options):
+        published.append(workspace.is_published(dataset.path))
+        remove(fs, path, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "rm", looking)
+    workspace.discard(dataset.path)
+    assert published == [False]
+    assert not Path(dataset.path).exists()
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])

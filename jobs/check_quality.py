@@ -6,7 +6,7 @@ Great Expectations checks what comes out; a source with too many bad rows stops 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,18 @@ from pyspark.sql import DataFrame, Observation
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines import storage
-from pipelines.config import Config
+from pipelines.config import Config, ContentSource
 from pipelines.errors import SourceError, ThawError
 from pipelines.quality import clean, gate
 from pipelines.quality.data_docs import write_docs
 from pipelines.quality.read import readable
-from pipelines.quality.sources import data_address, labelled_sources, source_files
+from pipelines.quality.sources import (
+    data_address,
+    labelled_sources,
+    published_sources,
+    source_files,
+    with_datasets,
+)
 from pipelines.spark import persisted, spark_session, together, write_table
 from schemas.columns import Table
 from schemas.content import Side, content_table
@@ -30,13 +36,15 @@ SIDES: dict[str, Side] = {"items": "item", "users": "user"}
 
 
 def fingerprint(config: Config, data: str) -> str:
-    """Digest of the configured source files: names and contents."""
-    files = {file for label, source in labelled_sources(config).items() for file in source_files(data, label, source)}
+    """Digest of the configured source files: names and contents. Datasets are parents, by their own digests."""
+    sources = {k: s for k, s in labelled_sources(config).items() if not (isinstance(s, ContentSource) and s.dataset)}
+    files = {file for label, source in sources.items() for file in source_files(data, label, source)}
     return storage.fingerprint(data_address(data), sorted(files))
 
 
 def run(context: Context) -> Draft:
     """Read and judge every row, count, let the gate decide, write."""
+    context = replace(context, config=with_datasets(context.config, context.parents))
     config, data = context.config, context.data or ""
     spark = spark_session(config.spark)
     clean.check_sources(spark, config)
@@ -151,6 +159,7 @@ JOB = Job(
     parents=(),
     sections=("source", "quality", "storage"),
     run=run,
+    needs=published_sources,
     reads_data=True,
     fingerprint=fingerprint,
 )

@@ -88,6 +88,8 @@ class Job:
     run: Callable[[Context], Draft]
     optional: Callable[[Config], tuple[str, ...]] | None = None
     """(config) -> parents that it can do without: one that is missing, or was made from other data, is left out."""
+    needs: Callable[[Config], tuple[str, ...]] | None = None
+    """(config) -> further parents that this configuration asks for."""
     reads_data: bool = False
     """True: it reads raw data, and `fingerprint` says which content."""
     data_optional: bool = False
@@ -126,7 +128,8 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     files and the code.
     """
     started = time.monotonic()
-    parents = open_parents(job, job.parents, config, workspace)
+    needed = job.needs(config) if job.needs else ()
+    parents = open_parents(job, (*job.parents, *needed), config, workspace)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data

@@ -163,8 +163,11 @@ class ContentColumn(Options):
 
 
 class ContentSource(SourceFile):
-    """A table of what is known of users or items."""
+    """A table of what is known of users or items: files, or a dataset that Thaw published."""
 
+    dataset: Literal["content_vectors"] | None = None
+    """In place of path, format, id and valid_from: what `thaw embed_content` published under --out. Its column is
+    `vector`: `columns: {image: {kind: vector, column: vector}}`."""
     id: str
     """Column of the user or item id."""
     valid_from: TimeColumn | None = None
@@ -175,6 +178,22 @@ class ContentSource(SourceFile):
     columns: dict[Name, ContentColumn] = {}
     accumulate: bool = False
     """True: each row adds its categories to what is known so far (tags given over time) instead of replacing it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_dataset(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not raw.get("dataset"):
+            return raw
+        known = {
+            "path": raw["dataset"],
+            "format": "parquet",
+            "id": "item_id",
+            "valid_from": {"column": "valid_from", "unit": "us"},
+        }
+        for key, value in known.items():
+            if raw.get(key, value) != value:
+                raise ValueError(f"{key} is known where dataset is set; remove it")
+        return {**raw, **known}
 
 
 class SourceOptions(Options):

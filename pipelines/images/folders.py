@@ -107,7 +107,8 @@ def _in_folder(place: Place) -> Iterator[_Entry]:
     for path, about in fs.find(root, withdirs=True, detail=True).items():
         if path.rstrip("/") != root:
             inside = posixpath.relpath(path, root)
-            yield _Entry(inside, fs.unstrip_protocol(path), is_folder=about["type"] == "directory")
+            problem = None if about["type"] in ("file", "directory") else "image: not a file"
+            yield _Entry(inside, fs.unstrip_protocol(path), is_folder=about["type"] == "directory", problem=problem)
 
 
 def _in_archive(place: Place) -> Iterator[_Entry]:

@@ -89,11 +89,11 @@ def time_of(
     first = utc_microseconds(options.earliest, "quality.earliest") if bounded else TIME_MIN_US
     last = utc_microseconds(options.latest, "quality.latest") if bounded else TIME_MAX_US
     doubt = f"is unit: {time.unit} right?" if time.unit not in ("iso", "format") else "is the clock right?"
+    # In content the earliest time there can be means always: our own datasets write it.
+    early = (moment < max(first, TIME_MIN_US)) & (F.lit(log) | (moment != TIME_MIN_US))
     reason = (
         F.when(problem.isNotNull(), F.concat(F.lit(f"{name}: "), problem))
-        .when(
-            moment < max(first, TIME_MIN_US), F.lit(f"{name}: before {options.earliest if bounded else 1900}; {doubt}")
-        )
+        .when(early, F.lit(f"{name}: before {options.earliest if bounded else 1900}; {doubt}"))
         .when(moment >= min(last, TIME_MAX_US), F.lit(f"{name}: after {options.latest if bounded else 2100}; {doubt}"))
     )
     return moment, reason

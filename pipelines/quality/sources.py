@@ -8,13 +8,14 @@ import difflib
 import io
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fsspec
 
 from pipelines.config import Config, ContentSource, InteractionSource, SourceFile, TimeColumn
 from pipelines.errors import SourceError
+from pipelines.storage import Dataset
 
 Source = InteractionSource | ContentSource
 _UNREADABLE = (".zip", ".xz", ".7z", ".tar", ".tgz", ".rar", ".zst", ".lzma")
@@ -42,8 +43,9 @@ def source_files(data: str, label: str, source: SourceFile) -> list[str]:
 
     Spark leaves hidden files out without a word, so one that is named is refused.
     """
-    fs, root = fsspec.core.url_to_fs(data)
-    path = posixpath.join(root, source.path)
+    # A published dataset's path is a whole address: `with_datasets`.
+    fs, root = fsspec.core.url_to_fs(source.path if "://" in source.path else data)
+    path = root if "://" in source.path else posixpath.join(root, source.path)
     if fs.isdir(path):
         base = path.rstrip("/")
         parts = {file: posixpath.relpath(file, base).split("/") for file in fs.find(path)}
@@ -62,6 +64,25 @@ def source_files(data: str, label: str, source: SourceFile) -> list[str]:
         if file.lower().endswith(_UNREADABLE):
             raise SourceError(f"source.{label}: compressed files must be .gz or .bz2, got {file}; unpack it")
     return sorted(fs.unstrip_protocol(file) for file in found)
+
+
+def published_sources(config: Config) -> tuple[str, ...]:
+    """The datasets that the configuration's content comes from."""
+    sources = labelled_sources(config).values()
+    return tuple(sorted({s.dataset for s in sources if isinstance(s, ContentSource) and s.dataset}))
+
+
+def with_datasets(config: Config, published: Mapping[str, Dataset]) -> Config:
+    """`config`, its content sources that name a dataset reading the table of vectors of the published version."""
+
+    def resolved(source: ContentSource) -> ContentSource:
+        if source.dataset is None:
+            return source
+        fs, root = fsspec.core.url_to_fs(published[source.dataset].path)
+        return source.model_copy(update={"path": posixpath.join(fs.unstrip_protocol(root), "vectors")})
+
+    sides = {"items": tuple(map(resolved, config.source.items)), "users": tuple(map(resolved, config.source.users))}
+    return config.model_copy(update={"source": config.source.model_copy(update=sides)})
 
 
 def needed_columns(source: Source) -> dict[str, str]:

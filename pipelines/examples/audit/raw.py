@@ -70,6 +70,8 @@ def check_raw(raw: RawData | None, tables: Tables, config: Config, count: int) -
 def _needless(source: Source) -> str:
     """Why there is nothing to compare; empty where there is."""
     if isinstance(source, ContentSource):
+        if source.dataset:
+            return "it is a published dataset, no raw rows"
         if source.accumulate:
             return "its rows add up to versions, a version is not a row"
         if not source.valid_from and not source.created_at:

@@ -109,6 +109,12 @@ def test_hidden_files_are_left_out_and_loose_ones_told(pictures, options) -> Non
     assert said == ["note: 1 files of pictures lie beside the class folders and are of no class"]
 
 
+def test_a_pipe_among_the_images_is_set_aside(pictures, options) -> None:
+    os.mkfifo(pictures / "pictures" / "train" / "cat" / "pipe.jpg")
+    found = listed(pictures, options, {"path": "pictures", "folders": FOLDERS}).to_pylist()
+    assert [row["problem"] for row in found if row["name"].endswith("pipe.jpg")] == ["image: not a file"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")
 def test_a_name_that_is_not_utf_8_is_set_aside(pictures, options) -> None:
     folder = os.fsencode(pictures / "pictures" / "train" / "cat")

@@ -1,0 +1,79 @@
+"""Published content vectors are a content source: they reach the examples, each from its valid_from on."""
+
+import pyarrow as pa
+import pytest
+
+from jobs.launch import code_version, execute, job_named
+from pipelines.config import ConfigError, parse_config
+from pipelines.errors import WorkspaceError
+from pipelines.storage import Workspace, arrow_schema, write_arrow
+from schemas.columns import TIME_MIN_US
+from schemas.images import CONTENT_VECTORS
+from schemas.manifest import Manifest
+
+START = 1_700_000_000
+DAY = 86_400
+RAW = {
+    "name": "pictured",
+    "seed": 1,
+    "source": {
+        "interactions": [
+            {"path": "log.csv", "user_id": "user", "item_id": "item", "event_time": {"column": "at", "unit": "s"},
+             "action_value": "click"}
+        ],
+        "items": [{"dataset": "content_vectors", "columns": {"image": {"kind": "vector", "column": "vector"}}}],
+    },
+    "labels": {"rule": "sampled", "positive_actions": ["click"], "negatives": 1},
+    "preferences": {"windows": ["lifetime"]},
+    "storage": {"parquet_files": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """60 clicks, half a day apart, on six items in turn."""
+    folder = tmp_path_factory.mktemp("pictured")
+    rows = [f"u{n % 4},i{n % 6},{START + n * DAY // 2}" for n in range(60)]
+    (folder / "log.csv").write_text("\n".join(["user,item,at", *rows]))
+    return folder
+
+
+def publish(workspace: Workspace) -> None:
+    """i0 always; i1 from day 10 and another from day 20; the others never."""
+    rows = [
+        {"item_id": "i0", "valid_from": TIME_MIN_US, "vector": [1.0, 2.0]},
+        {"item_id": "i1", "valid_from": (START + 10 * DAY) * 1_000_000, "vector": [3.0, 4.0]},
+        {"item_id": "i1", "valid_from": (START + 20 * DAY) * 1_000_000, "vector": [5.0, 6.0]},
+    ]
+    staging = workspace.stage("content_vectors", "k" * 64)
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(CONTENT_VECTORS))
+    entry = write_arrow(staging, "vectors", table, CONTENT_VECTORS)
+    manifest = Manifest(
+        dataset="content_vectors", tables={"vectors": entry}, seed=1, key="k" * 64, code_version=code_version()
+    )
+    workspace.publish(staging, manifest)
+
+
+def test_a_vector_reaches_the_examples_from_its_own_time_on(spark, interpreted, data, tmp_path) -> None:
+    workspace, config = Workspace.open(str(tmp_path / "out")), parse_config(RAW)
+    with pytest.raises(WorkspaceError, match=r"needs the dataset `content_vectors`.*run `thaw embed_content` first"):
+        execute(job_named("check_quality"), config, workspace, str(data))
+    publish(workspace)
+    for name in ("check_quality", "compute_preferences", "build_examples"):
+        outcome = execute(job_named(name), config, workspace, str(data))
+    assert workspace.current("clean").manifest.facts["content"]["items[0]"]["quarantined"] == 0
+    digest = workspace.current("content_vectors").manifest.content_digest
+    assert outcome.dataset.manifest.parents["content_vectors"] == digest
+    rows = outcome.dataset.read_table("examples", ["item_id", "event_time", "item_image"]).to_pylist()
+    assert len(rows) > 60
+    for row in rows:
+        day = (row["event_time"] // 1_000_000 - START) / DAY
+        i1 = None if day < 10 else [3.0, 4.0] if day < 20 else [5.0, 6.0]
+        assert row["item_image"] == {"i0": [1.0, 2.0], "i1": i1}.get(row["item_id"]), row
+    assert {row["item_id"] for row in rows if row["item_image"]} == {"i0", "i1"}
+
+
+def test_what_a_dataset_says_itself_is_not_configured() -> None:
+    source = {**RAW["source"]["items"][0], "id": "sku"}
+    with pytest.raises(ConfigError, match="id is known where dataset is set; remove it"):
+        parse_config({**RAW, "source": {**RAW["source"], "items": [source]}})

@@ -3,16 +3,19 @@
 import pyarrow as pa
 import pytest
 
-from jobs.launch import code_version, execute, job_named
+from jobs.check_quality import JOB
+from jobs.launch import execute, open_parents
 from pipelines.config import ConfigError, parse_config
 from pipelines.errors import WorkspaceError
 from pipelines.storage import Workspace, arrow_schema, write_arrow
 from schemas.columns import TIME_MIN_US
+from schemas.fitted import Cuts, Fitted
 from schemas.images import CONTENT_VECTORS
 from schemas.manifest import Manifest
 
 START = 1_700_000_000
 DAY = 86_400
+CUTS = {"validation_start": 22, "test_start": 26, "end": 31}
 RAW = {
     "name": "pictured",
     "seed": 1,
@@ -48,29 +51,44 @@ def publish(workspace: Workspace) -> None:
     staging = workspace.stage("content_vectors", "k" * 64)
     table = pa.Table.from_pylist(rows, schema=arrow_schema(CONTENT_VECTORS))
     entry = write_arrow(staging, "vectors", table, CONTENT_VECTORS)
-    manifest = Manifest(
-        dataset="content_vectors", tables={"vectors": entry}, seed=1, key="k" * 64, code_version=code_version()
-    )
-    workspace.publish(staging, manifest)
+    workspace.publish(staging, Manifest(dataset="content_vectors", tables={"vectors": entry}, seed=1, key="k" * 64))
 
 
 def test_a_vector_reaches_the_examples_from_its_own_time_on(spark, interpreted, data, tmp_path) -> None:
-    workspace, config = Workspace.open(str(tmp_path / "out")), parse_config(RAW)
-    with pytest.raises(WorkspaceError, match=r"needs the dataset `content_vectors`.*run `thaw embed_content` first"):
-        execute(job_named("check_quality"), config, workspace, str(data))
+    from pipelines.examples.build import build
+    from pipelines.examples.tables import Tables
+    from pipelines.quality import clean
+    from pipelines.quality.sources import with_datasets
+
+    workspace = Workspace.open(str(tmp_path / "out"))
     publish(workspace)
-    for name in ("check_quality", "compute_preferences", "build_examples"):
-        outcome = execute(job_named(name), config, workspace, str(data))
-    assert workspace.current("clean").manifest.facts["content"]["items[0]"]["quarantined"] == 0
-    digest = workspace.current("content_vectors").manifest.content_digest
-    assert outcome.dataset.manifest.parents["content_vectors"] == digest
-    rows = outcome.dataset.read_table("examples", ["item_id", "event_time", "item_image"]).to_pylist()
+    parents = open_parents(JOB, JOB.needs(parse_config(RAW)), parse_config(RAW), workspace)
+    config = with_datasets(parse_config(RAW), parents)
+    marked = {name: clean.marked_content(spark, str(data), name, config).rows for name in ("items[0]",)}
+    assert [row["reason"] for row in marked["items[0]"].select("reason").collect()] == [None] * 3
+    tables = Tables(
+        clean.interactions(clean.marked_log(spark, str(data), config).rows),
+        clean.content(spark, "item", marked, config),
+        clean.content(spark, "user", {}, config),
+    )
+    cuts = Cuts(**{name: (START + day * DAY) * 1_000_000 for name, day in CUTS.items()})
+    rows = build(tables, config, Fitted(cuts=cuts, priors={})).examples.collect()
     assert len(rows) > 60
     for row in rows:
         day = (row["event_time"] // 1_000_000 - START) / DAY
         i1 = None if day < 10 else [3.0, 4.0] if day < 20 else [5.0, 6.0]
         assert row["item_image"] == {"i0": [1.0, 2.0], "i1": i1}.get(row["item_id"]), row
     assert {row["item_id"] for row in rows if row["item_image"]} == {"i0", "i1"}
+
+
+def test_the_gate_needs_the_dataset_and_no_other_configuration_does(data, tmp_path) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    with pytest.raises(WorkspaceError, match=r"needs the dataset `content_vectors`.*run `thaw embed_content` first"):
+        execute(JOB, parse_config(RAW), workspace, str(data))
+    plain = {**RAW, "source": {**RAW["source"], "items": []}}
+    assert JOB.needs(parse_config(plain)) == ()
+    # Its content is a parent's: the fingerprint is of the log alone.
+    assert JOB.fingerprint(parse_config(RAW), str(data)) == JOB.fingerprint(parse_config(plain), str(data))
 
 
 def test_what_a_dataset_says_itself_is_not_configured() -> None:

@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.records.intake import fixed_bytes
-from pipelines.records.layout import FRAME_HEAD, FRAME_TAIL, Layout, Slot, unit
+from pipelines.records.layout import Layout, Slot, unit
 from pipelines.records.numbers import from_bytes
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 1 << 20
 """Records made at a time have about as many bytes: few enough to stay in the processor's cache."""
 
 
@@ -53,20 +52,6 @@ def misfits(block: Bytes, form: Layout) -> NDArray[np.bool_]:
     """Where rows differ from what is the same in every record: (rows,)."""
     found: NDArray[np.bool_] = ((block != form.template) & form.constant).any(axis=1)
     return found
-
-
-def crcs(block: Bytes) -> NDArray[np.uint32]:
-    """The masked CRC of the data of each framed record of a block."""
-    rows, size = block.shape
-    if not rows:
-        return np.empty(0, np.uint32)
-    data = np.ndarray((rows,), f"V{size - FRAME_HEAD - FRAME_TAIL}", block, FRAME_HEAD, (size,))
-    return mask(np.fromiter(map(google_crc32c.value, data.tolist()), "<u4", rows))
-
-
-def mask(crc: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """CRCs, rotated and shifted as TFRecord stores them."""
-    return (crc >> np.uint32(15) | crc << np.uint32(17)) + np.uint32(0xA282EAD8)
 
 
 def _cells(block: Bytes, slot: Slot) -> NDArray[np.void]:

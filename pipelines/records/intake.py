@@ -56,7 +56,9 @@ def flat_values(values: Any, column: ColumnEntry, rows: int) -> Flat:
         raise ThawError(f"`{column.name}` must have {rows} rows as the first column has, got {len(values)}")
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    flat = _of_arrow(values, column) if isinstance(values, pa.Array) else _of_numpy(np.asarray(values), column)
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    flat = _of_arrow(values, column) if isinstance(values, pa.Array) else _of_numpy(values, column)
     _check(flat, column)
     return flat if column.type.endswith(("string", "string>")) else flat._replace(values=_numbers(flat.values, column))
 
@@ -67,17 +69,18 @@ def _check(flat: Flat, column: ColumnEntry) -> None:
         raise ThawError(
             f"`{column.name}` must have a value in every row, row {flat.missing.argmax()} has none; make it nullable"
         )
-    if not column.length:
+    scalar = column.type in ("float32", "int64")
+    if not scalar and not column.length:
         return
-    found = flat.counts.copy()
+    wanted, found = column.length or 1, flat.counts.copy()
     string = column.type == "string"
     if string and flat.lengths is not None:
         found[~flat.missing] = flat.lengths
-    wrong = np.flatnonzero((found != column.length) & ~flat.missing)
+    wrong = np.flatnonzero((found != wanted) & ~flat.missing)
     if wrong.size:
         raise ThawError(
-            f"`{column.name}` must have {column.length} {'bytes' if string else 'values'} in every row, row {wrong[0]} "
-            f"has {found[wrong[0]]}; give it length 0 if any number is meant"
+            f"`{column.name}` must have {wanted} {'bytes' if string else 'values'} in every row, row {wrong[0]} has "
+            f"{found[wrong[0]]}; {'make it a list' if scalar else 'give it length 0 if any number is meant'}"
         )
 
 
@@ -106,8 +109,9 @@ def _of_numpy(values: Array, column: ColumnEntry) -> Flat:
                 return Flat(none, np.ones(rows, np.int64), raw.reshape(-1), np.full(rows, column.length, np.int64))
         values = values.astype(object)
     if values.dtype != object:
-        counts = np.full(rows, values.size // max(rows, 1), np.int64)
-        return Flat(none, counts, values.reshape(-1), np.zeros(0, np.int64) if "string" in column.type else None)
+        if "string" in column.type:
+            raise ThawError(f"`{column.name}` must hold bytes, got {values.dtype}; encode text as UTF-8")
+        return Flat(none, np.full(rows, values.size // max(rows, 1), np.int64), values.reshape(-1))
     cells = values.tolist()
     missing = np.fromiter(map(is_, cells, repeat(None)), bool, rows)
     present: Sequence[Any] = [cell for cell in cells if cell is not None] if missing.any() else cells
@@ -125,7 +129,10 @@ def _of_numpy(values: Array, column: ColumnEntry) -> Flat:
     if is_list:
         present = [some for cell in present for some in [np.asarray(cell)] if some.size]
         return Flat(missing, counts, np.concatenate(present) if present else np.zeros(0, np.int64))
-    return Flat(missing, counts, np.array(present))
+    numbers = np.array(present)
+    if numbers.ndim > 1:
+        raise ThawError(f"`{column.name}` must hold one number in every row, got shape {numbers.shape}")
+    return Flat(missing, counts, numbers)
 
 
 def _of_arrow(values: pa.Array, column: ColumnEntry) -> Flat:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.records import fixed
+from pipelines.records.framing import block_crcs
 from pipelines.records.layout import FRAME_TAIL, Columns, Layout, is_fixed, layout
-from pipelines.records.loose import decode_loose, encode_loose
+from pipelines.records.loose_decode import decode_loose
+from pipelines.records.loose_encode import encode_loose
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
@@ -32,7 +34,7 @@ def encode(values: Mapping[str, Any], columns: Columns) -> tuple[Bytes, NDArray[
     data = np.empty((rows, form.size), np.uint8)
     for start in range(0, rows, step):
         block = filler.fill(slice(start, start + step))
-        block[:, -FRAME_TAIL:] = fixed.crcs(block)[:, None].view(np.uint8)
+        block[:, -FRAME_TAIL:] = block_crcs(block)[:, None].view(np.uint8)
         data[start : start + step] = block
     return data.reshape(-1), np.arange(rows + 1, dtype=np.int64) * form.size
 
@@ -60,7 +62,7 @@ def _decode_block(block: Bytes, form: Layout, first: int) -> dict[str, Array]:
     differs = fixed.misfits(block, form)
     if differs.any():
         raise ValueError(f"record {first + int(differs.argmax())} does not have the layout of its columns")
-    differs = np.ascontiguousarray(block[:, -FRAME_TAIL:]).view("<u4")[:, 0] != fixed.crcs(block)
+    differs = np.ascontiguousarray(block[:, -FRAME_TAIL:]).view("<u4")[:, 0] != block_crcs(block)
     if differs.any():
         raise ValueError(f"record {first + int(differs.argmax())} does not match its CRC")
     return fixed.read(block, form)

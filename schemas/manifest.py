@@ -37,7 +37,7 @@ class ColumnEntry(_Frozen):
     nullable: bool = False
     unit: str = ""
     length: int = 0
-    """Values of a list, bytes of a string; 0 for a scalar, or a string of any length."""
+    """Values of a list, bytes of a string; 0 for a scalar, or for a list or string of any length."""
     width: int = 0
     """Bytes of each int64: its varint is padded to this, so that every record has one layout."""
 

@@ -104,7 +104,7 @@ def _of_numpy(values: Array, column: ColumnEntry) -> Flat:
     none = np.zeros(rows, bool)
     if values.dtype.kind == "S":
         if values.dtype.itemsize == column.length and column.type == "string":
-            raw = np.ascontiguousarray(values).view(np.uint8).reshape(rows, -1)
+            raw = np.ascontiguousarray(values).view(np.uint8).reshape(rows, column.length)
             if raw[:, -1:].all():  # no string ends in NUL, which numpy would strip: these are the bytes
                 return Flat(none, np.ones(rows, np.int64), raw.reshape(-1), np.full(rows, column.length, np.int64))
         values = values.astype(object)

@@ -380,8 +380,8 @@ class RecordOptions(Options):
 
     num_shards: int = Field(8, ge=1, le=4096)
     writer: Literal["spark", "beam"] = "spark"
-    """The engine that shuffles and writes. Both write the same bytes. Beam holds a shard in memory while it sorts it,
-    and its local runner all records while it groups them; Spark spills both."""
+    """The engine that shuffles and writes. Both write the same bytes. Beam holds a shard in memory while it sorts it;
+    Spark spills."""
     compression: Literal["", "GZIP"] = ""
     max_serial_correlation: float = Field(0.05, gt=0)
     """The shuffle check fails when event time's |correlation at lag 1| is larger (or 4/sqrt(n), for few rows)."""

@@ -71,7 +71,7 @@ class KeepWritten(beam.PTransform):  # type: ignore[misc]
 
 
 def take_written(path: str, names: Sequence[str]) -> list[Written]:
-    """What `KeepWritten` kept, in the order of `names`. Its file, all pieces and what killed workers left are removed."""
+    """What `KeepWritten` kept, in the order of `names`; all that is beside the shards is removed."""
     fs, file = fsspec.core.url_to_fs(path)
     remove_strays(posixpath.dirname(path), names)
     pieces = posixpath.join(posixpath.dirname(file), _PIECES)

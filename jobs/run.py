@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ def run_chain(
     names = [
         name for name in CHAIN[: CHAIN.index(until) + 1] if name != "generate_demo" or (config.demo and data is None)
     ]
+    if "train_dropoutnet" in names and "://" in workspace.root:
+        # Said now, and not after hours of Spark.
+        importlib.import_module("pipelines.tracking.store").tracking_uri(config, workspace.root)
     seconds: dict[str, float] = {}
     refusal: ThawError | None = None
     if set(names) & set(SPARK_JOBS) and workspace.current("clean") is None:
@@ -72,10 +76,12 @@ def conclude(config: Config, workspace: Workspace, seconds: dict[str, float]) ->
     fs.pipe_file(f"{root}/summary.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False).encode())
     write_report(workspace, config, summary, f"{root}/report.html")
     model = workspace.current("model")
-    if model is not None and Path(root).is_dir():
-        log_files(
-            config, workspace.root, model.manifest.notes["run_id"], [f"{root}/summary.json", f"{root}/report.html"]
-        )
+    if model is not None:
+        with tempfile.TemporaryDirectory() as folder:  # MLflow takes files of this machine
+            local = [f"{folder}/{name}" for name in ("summary.json", "report.html")]
+            for path in local:
+                fs.get_file(f"{root}/{Path(path).name}", path)
+            log_files(config, workspace.root, model.manifest.notes["run_id"], local)
     sys.stdout.write(terminal_table(summary) + "\n")
     say(f"report: {workspace.root}/report.html\nsummary: {workspace.root}/summary.json")
 

@@ -52,6 +52,11 @@ def _locked(path: Path, waits: "_Waits") -> Iterator[Callable[[], None]]:
                 file.seek(0)
                 waits.say(file.read())
                 fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise WorkspaceError(
+                    f"--out must be on a file system with file locks, {path} cannot be locked ({error.strerror}); "
+                    "mount it with them, or choose another"
+                ) from None
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
             # Its last holder has removed it: the lock is on a file that no other run can find.
@@ -119,7 +124,7 @@ def _create(fs: Any, path: str, mine: dict[str, Any]) -> bool:
 def _wait(fs: Any, path: str) -> None:
     """Return once the lease is gone; one that does not change for STALE_S of our own clock is removed."""
     seen, since = _read(fs, path), time.monotonic()
-    while seen:
+    while seen is not None:
         time.sleep(min(BEAT_S, STALE_S) / 10)
         now = _read(fs, path)
         if now != seen:
@@ -130,12 +135,12 @@ def _wait(fs: Any, path: str) -> None:
             return
 
 
-def _read(fs: Any, path: str) -> str:
-    """Content of a claim, empty where there is none."""
+def _read(fs: Any, path: str) -> str | None:
+    """Content of a claim, None where there is none."""
     try:
         return str(fs.cat_file(path).decode())
     except FileNotFoundError:
-        return ""
+        return None
 
 
 def _who() -> dict[str, Any]:
@@ -149,23 +154,23 @@ class _Waits:
     def __init__(self, what: str, tell: Tell) -> None:
         self._what, self._tell, self._told = what, tell, False
 
-    def say(self, text: str) -> None:
+    def say(self, text: str | None) -> None:
         if not self._told:
             holder = _holder(text) or "just begun"
             self._tell(f"{self._what} is being made by another run ({holder}); this one waits for it")
         self._told = True
 
 
-def _holder(text: str) -> str:
+def _holder(text: str | None) -> str:
     """Who holds a claim, for people; empty where it does not say."""
     found = _parsed(text)
     return f"process {found['process']} on {found['host']}, since {found['since']} UTC" if "process" in found else ""
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str | None) -> dict[str, Any]:
     """A claim's content; empty where it is not (yet) written."""
     with suppress(ValueError):
-        found = json.loads(text)
+        found = json.loads(text or "")
         if isinstance(found, dict):
             return found
     return {}

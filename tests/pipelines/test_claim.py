@@ -1,6 +1,8 @@
 """A claim: one holder at a time, on a disk and on a store without locks; what a dead holder left is taken over."""
 
+import errno
 import json
+import os
 import threading
 
 import fsspec
@@ -60,9 +62,12 @@ def test_many_who_want_one_claim_hold_it_one_after_the_other(place) -> None:
     assert not exists(place)
 
 
-def test_what_a_dead_run_left_is_taken_over(place) -> None:
+@pytest.mark.parametrize(
+    "left", [b"", b"{", json.dumps({"process": 1, "host": "h", "since": "s", "token": "t"}).encode()]
+)
+def test_what_a_dead_run_left_is_taken_over(place, left) -> None:
     fs, path = fsspec.core.url_to_fs(place)
-    fs.pipe_file(path, json.dumps({"process": 1, "host": "gone", "since": "yesterday", "token": "t"}).encode())
+    fs.pipe_file(path, left)
     with claim.claimed(place, "`things`", print) as require:
         require()
     assert not exists(place)
@@ -78,3 +83,15 @@ def test_a_claim_that_another_has_taken_is_not_taken_for_ones_own(tmp_path, monk
         with pytest.raises(WorkspaceError, match=r"another took over \(process 2 on other, since noon UTC\)"):
             require()
     assert fs.cat_file(path) == theirs
+
+
+def test_a_disk_without_locks_is_one_message(tmp_path, monkeypatch) -> None:
+    def none(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with (
+        pytest.raises(WorkspaceError, match=r"--out must be on a file system with file locks, .*No locks available"),
+        claim.claimed(str(tmp_path / "k.claim"), "`things`", print),
+    ):
+        pass

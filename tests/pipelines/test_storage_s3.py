@@ -119,3 +119,9 @@ def test_a_store_that_cannot_be_reached_is_one_message_and_exit_code_2(
     said = capsys.readouterr().err
     assert said.startswith(f"thaw: --out must be an address that can be reached, {s3} cannot be ({message}")
     assert len(said.splitlines()) == 1
+
+
+def test_a_chain_on_s3_says_before_it_begins_that_mlflow_needs_a_place(s3, capsys) -> None:
+    assert cli.main(["run", "--out", s3]) == 2
+    assert f"tracking.uri must be set when --out is on object storage ({s3})" in capsys.readouterr().err
+    assert objects(s3) == [".thaw"]

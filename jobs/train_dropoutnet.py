@@ -9,7 +9,7 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
 from pipelines.tracking.runs import log_training
 from pipelines.training.fit import fit
-from pipelines.training.input import open_input
+from pipelines.training.input import damage_named, open_input
 from schemas.fitted import EncoderState
 
 
@@ -22,7 +22,8 @@ def run(context: Context) -> Draft:
     model = build_dropoutnet(state.inputs, config.model, config.seed)
     train = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
     validation = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
-    history = fit(model, train, validation if validation.rows else None, options, config.seed)
+    with damage_named(train, validation):
+        history = fit(model, train, validation if validation.rows else None, options, config.seed)
     tables = Scorer.save(context.staging, model, state)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)

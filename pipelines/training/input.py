@@ -89,13 +89,11 @@ class Input:
     def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
         if self.shuffle:
             lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
-            rows = stream.shuffled(self.batch_size, seed, lanes, of_lanes)
-            # Of the last rows a process may have none: its batch is empty then, so that all make the same steps.
-            rows = rows.concatenate(tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))).take(self.steps)
+            batches = stream.shuffled(self.batch_size, self.drop_remainder, seed, lanes, of_lanes)
         else:
-            rows = self._shared(stream.in_order(self.batch_size, self.drop_remainder))
+            batches = self._shared(stream.in_order(self.batch_size, self.drop_remainder))
         spec = feature_spec(self.records.manifest.tables[self.split].columns)
-        return rows.skip(start_step).map(
+        return batches.skip(start_step).map(
             lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS
         )
 

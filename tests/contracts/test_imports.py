@@ -24,6 +24,11 @@ def test_the_spark_jobs_never_import_tensorflow() -> None:
     assert not loaded & {"tensorflow", "keras", "mlflow"}
 
 
+def test_records_are_read_without_an_engine() -> None:
+    loaded = modules_after("pipelines.records.reader")
+    assert not loaded & {"pyspark", "tensorflow", "keras", "mlflow", "apache_beam", "pandas"}
+
+
 def test_the_training_side_never_imports_spark() -> None:
     # Tracking is left out: MLflow imports pyspark by itself where it is installed. Our own imports are import-linter's.
     sides = ("models.dropoutnet", "losses.registry", "training.fit", "training.input", "retrieval.scorer")

@@ -1,12 +1,15 @@
+import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipelines.content.encoder import Encoder
-from pipelines.errors import CorruptDatasetError
+from pipelines.errors import ConfigError, CorruptDatasetError, InputError
 from pipelines.records.order import global_order
-from pipelines.records.reader import read_split
+from pipelines.records.reader import read_arrow, read_shards, read_split
 from schemas.manifest import Shard
 
 
@@ -41,22 +44,61 @@ def test_a_split_without_rows_has_arrays_without_rows(make_records) -> None:
     assert read["item_tags"].shape == (0, 3) and read["label"].shape == (0,)
 
 
-def corrupt(path: Path, how: str) -> None:
-    raw = bytearray(path.read_bytes())
-    if how == "missing":
-        path.unlink()
-    elif how == "short":
-        path.write_bytes(raw[:-1])
-    else:
-        raw[100] ^= 1
-        path.write_bytes(raw)
+def publish(records, number: int, raw: bytes) -> Path:
+    """Put `raw` in a shard's place, and let the manifest say so: only the records themselves are wrong."""
+    path = Path(records.table_paths("train")[number])
+    path.write_bytes(raw)
+    entry = records.manifest.tables["train"]
+    shards = list(entry.shards)
+    digest = hashlib.sha256(raw).hexdigest()
+    shards[number] = shards[number].model_copy(update={"bytes": len(raw), "sha256": digest})
+    records.manifest.tables["train"] = entry.model_copy(update={"shards": tuple(shards)})
+    return path
 
 
-@pytest.mark.parametrize(("how", "said"), [("missing", "is missing"), ("short", "bytes, got"), ("altered", "altered")])
-def test_a_shard_that_is_not_what_the_manifest_says_is_named(make_records, how: str, said: str) -> None:
+def flipped(raw: bytes, place: int = 200) -> bytes:
+    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+
+
+@pytest.mark.parametrize("read", [read_split, lambda *a: list(read_arrow(*a))], ids=["numpy", "arrow"])
+def test_a_shard_that_is_missing_short_altered_or_anothers_is_named_with_the_remedy(make_records, read) -> None:
     records = make_records(200)
-    corrupt(Path(records.table_paths("train")[1]), how)
-    with pytest.raises(CorruptDatasetError, match=f"train/part-00001.tfrecord.*{said}"):
+    first, second = map(Path, records.table_paths("train")[:2])
+    published, name = second.read_bytes(), "train/part-00001.tfrecord"
+    longer = first.read_bytes() + bytes(len(published))
+    for raw, said in (
+        (published[:-1], f"must have {len(published)} bytes, got {len(published) - 1}"),
+        (flipped(published), "was altered since it was published"),
+        (longer[: len(published)], "was altered since it was published"),
+    ):
+        second.write_bytes(raw)
+        with pytest.raises(CorruptDatasetError, match=f"{name} {said}; rebuild records"):
+            read(records, "train")
+    second.unlink()
+    with pytest.raises(CorruptDatasetError, match=f"{name} is missing; rebuild records"):
+        read(records, "train")
+    assert read(records, "test") is not None
+
+
+def test_a_damaged_record_of_a_file_that_was_published_so_is_named(make_records) -> None:
+    records = make_records(200)
+    path = Path(records.table_paths("train")[0])
+    whole = path.read_bytes()
+    publish(records, 0, flipped(whole, len(whole) - 6))
+    with pytest.raises(CorruptDatasetError, match=r"part-00000.tfrecord: record \d+ does not match its CRC; rebuild"):
+        read_split(records, "train")
+    publish(records, 0, whole[:-7])
+    with pytest.raises(CorruptDatasetError, match=r"part-00000.tfrecord: .*; rebuild records"):
+        read_split(records, "train")
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda raw: raw[:-9], lambda raw: flipped(raw, len(raw) // 2), lambda raw: b"no gzip"]
+)
+def test_a_damaged_gzip_file_is_named(make_records, harm) -> None:
+    records = make_records(200, compression="GZIP")
+    publish(records, 2, harm(Path(records.table_paths("train")[2]).read_bytes()))
+    with pytest.raises(CorruptDatasetError, match=r"train/part-00002.tfrecord.gz: .*; rebuild records"):
         read_split(records, "train")
 
 
@@ -71,3 +113,65 @@ def test_a_file_that_holds_other_records_than_the_columns_is_named(make_records)
     records.manifest.tables["train"] = entry.model_copy(update={"shards": few})
     with pytest.raises(CorruptDatasetError, match=r"part-00000.tfrecord must have 1 records"):
         read_split(records, "train")
+
+
+def test_columns_are_chosen_in_the_order_asked_for(make_records) -> None:
+    records = make_records(200)
+    whole, some = read_split(records, "train"), read_split(records, "train", ["label", "item_tags"])
+    assert list(some) == ["label", "item_tags"]
+    assert all((some[name] == whole[name]).all() for name in some)
+    assert next(read_arrow(records, "train", ["item_tags", "label"])).schema.names == ["item_tags", "label"]
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_arrow_batches_hold_what_the_arrays_hold(make_records, compression: str) -> None:
+    records = make_records(200, compression=compression)
+    arrays, table = read_split(records, "train"), pa.Table.from_batches(read_arrow(records, "train"))
+    assert table.num_rows == 120 and table["item_numbers"].type == pa.list_(pa.float32())
+    for name, values in arrays.items():
+        if name == "example_id":
+            assert table[name].to_pylist() == [text.decode() for text in values]
+        else:
+            got = table[name].combine_chunks()
+            flat = got.flatten() if values.ndim == 2 else got
+            np.testing.assert_array_equal(flat.to_numpy(zero_copy_only=False), values.reshape(-1), err_msg=name)
+    assert [len(batch) for batch in read_arrow(make_records(3), "test")] == [0, 0, 0]
+
+
+def test_bytes_of_a_fixed_length_keep_the_zeros_at_their_end() -> None:
+    from pipelines.records.reader import _to_arrow
+
+    values = np.frombuffer(b"ab\0\0c\0\0\0", "S4")
+    assert _to_arrow(values, pa.binary()).to_pylist() == [b"ab\0\0", b"c\0\0\0"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_processes_divide_the_shards_so_that_none_is_lost_or_read_twice(make_records, processes: int) -> None:
+    records = make_records(200, num_shards=4)
+    times = [
+        time
+        for index in range(processes)
+        for arrays in read_shards(records, "train", ["event_time"], process_index=index, num_processes=processes)
+        for time in arrays["event_time"]
+    ]
+    assert sorted(times) == sorted(read_split(records, "train")["event_time"])
+    with pytest.raises(ConfigError, match=f"`process_index` must be from 0 to num_processes - 1, got {processes}"):
+        next(read_shards(records, "train", process_index=processes, num_processes=processes))
+
+
+def test_a_shard_at_a_time_is_held(make_records) -> None:
+    records = make_records(4000, num_shards=20)
+    tracemalloc.start()
+    for _ in read_arrow(records, "train"):
+        pass
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < sum(shard.bytes for shard in records.manifest.tables["train"].shards)
+
+
+def test_an_unknown_split_or_column_is_answered_with_the_nearest(make_records) -> None:
+    records = make_records(50)
+    with pytest.raises(InputError, match="must be among train, validation, test, got 'trian'; did you mean 'train'"):
+        read_split(records, "trian")
+    with pytest.raises(InputError, match="got 'lable'; did you mean 'label'"):
+        next(read_arrow(records, "train", ["event_time", "lable"]))

@@ -1,11 +1,18 @@
+import math
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from pipelines.errors import CorruptDatasetError
+from pipelines.errors import ConfigError, CorruptDatasetError, InputError
 from pipelines.records.reader import read_split
-from pipelines.training.input import open_input
+from pipelines.storage import Dataset
+from pipelines.training import stream
+from pipelines.training.input import damage_named, open_input
 
 
 def epoch(records, number: int = 0, **options):
@@ -61,8 +68,9 @@ def test_a_remainder_is_dropped_on_demand_and_the_steps_are_known(make_records, 
     assert opened.steps == 4 == len(list(opened.epoch(0))) == int(opened.epoch(0).cardinality())
 
 
-def test_a_split_without_rows_gives_no_batch(make_records) -> None:
-    opened = open_input(make_records(3), "test", 64, seed=1, shuffle=True)
+@pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
+def test_a_split_without_rows_gives_no_batch(make_records, way) -> None:
+    opened = open_input(make_records(3), "test", 64, seed=1, shuffle=True, **way)
     assert opened.steps == 0 and list(opened.epoch(0)) == []
 
 
@@ -72,3 +80,148 @@ def test_a_missing_shard_is_named_before_training_starts(make_records, way) -> N
     Path(records.table_paths("train")[2]).unlink()
     with pytest.raises(CorruptDatasetError, match=r"train/part-00002.tfrecord is missing"):
         open_input(records, "train", 64, seed=1, shuffle=True, **way)
+
+
+def equal(first, second) -> None:
+    """The same batches of (inputs, extras), to the bit."""
+    first, second = list(first), list(second)
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for some, same in zip(one, other, strict=True):
+            assert set(some) == set(same)
+            for name in some:
+                np.testing.assert_array_equal(some[name], same[name], err_msg=name)
+
+
+def joined(parts):
+    """The batches of several processes, put together step by step."""
+    for step in zip(*parts, strict=True):
+        yield tuple({name: np.concatenate([b[side][name] for b in step]) for name in step[0][side]} for side in (0, 1))
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_processes_make_together_what_one_makes_from_wherever_they_resume(make_records, monkeypatch, data) -> None:
+    monkeypatch.setattr(stream, "SHUFFLE_ROWS", 64)  # several windows in a lane
+    rows, batch = data.draw(st.integers(1, 300)), data.draw(st.sampled_from([3, 6, 16, 40]))
+    processes = data.draw(st.sampled_from([n for n in (1, 2, 4, 8) if math.gcd(batch, 8) % n == 0]))
+    options = {
+        "seed": data.draw(st.integers(0, 9)),
+        "shuffle": data.draw(st.booleans()),
+        "drop_remainder": data.draw(st.booleans()),
+        **data.draw(st.sampled_from([IN_MEMORY, STREAMED])),
+    }
+    records = make_records(rows, num_shards=data.draw(st.integers(1, 5)))
+    alone = open_input(records, "train", batch, **options)
+    whole = list(alone.epoch(3).as_numpy_iterator())
+    assert len(whole) == alone.steps
+    start = data.draw(st.integers(0, alone.steps))
+    parts = [
+        open_input(records, "train", batch, process_index=p, num_processes=processes, **options)
+        for p in range(processes)
+    ]
+    equal(joined([part.epoch(3, start).as_numpy_iterator() for part in parts]), whole[start:])
+    # And the one process read every row once.
+    read = np.sort(column(whole, "event_time")) if whole else np.array([])
+    stored = np.sort(read_split(records, "train")["event_time"])
+    if options["drop_remainder"]:
+        assert len(read) == len(stored) // batch * batch and np.isin(read, stored).all() and (np.diff(read) > 0).all()
+    else:
+        np.testing.assert_array_equal(read, stored)
+
+
+def test_a_streamed_epoch_does_not_depend_on_the_seed_of_tensorflow(make_records) -> None:
+    records = make_records(200)
+    tf.random.set_seed(1)
+    first = epoch(records, **STREAMED)
+    tf.random.set_seed(2)
+    equal(first, epoch(records, **STREAMED))
+
+
+def test_a_streamed_epoch_mixes_rows_of_every_shard_within_a_batch(make_records) -> None:
+    records = make_records(500, num_shards=4)
+    place = {time: row for row, time in enumerate(read_split(records, "train")["event_time"])}
+    rows = np.array([place[time] for time in epoch(records, **STREAMED)[0][1]["event_time"]])
+    assert len(np.unique(rows // 75)) == 4
+    assert abs(np.corrcoef(rows, np.arange(64))[0, 1]) < 0.99 and (np.diff(rows) != 1).mean() > 0.8
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_in_any_order_are_still_every_row_once(make_records, shuffle: bool) -> None:
+    records = make_records(200)
+    times = column(epoch(records, shuffle=shuffle, deterministic=False, **STREAMED), "event_time")
+    assert (np.sort(times) == np.sort(read_split(records, "train")["event_time"])).all()
+
+
+def test_records_of_an_object_store_are_streamed_too(make_records) -> None:
+    here = make_records(100, compression="GZIP")
+    store = Dataset("memory://bucket/records", here.manifest)
+    fs = fsspec.filesystem("memory")
+    fs.put(f"{here.path}/train", "/bucket/records/", recursive=True)
+    equal(epoch(here, **STREAMED), epoch(store, **STREAMED))
+    equal(epoch(here, **IN_MEMORY), epoch(store, **IN_MEMORY))
+    fs.pipe_file("/bucket/records/train/part-00001.tfrecord.gz", b"x" * here.manifest.tables["train"].shards[1].bytes)
+    with pytest.raises(CorruptDatasetError, match=r"^memory://bucket/records/train/part-00001.tfrecord.gz was altered"):
+        epoch(store, **STREAMED)
+
+
+def flip(path: str) -> None:
+    raw = bytearray(Path(path).read_bytes())
+    raw[200] ^= 1
+    Path(path).write_bytes(raw)
+
+
+@pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
+def test_a_shard_that_another_took_the_place_of_is_named_before_training_starts(make_records, way) -> None:
+    records = make_records(60, num_shards=2)
+    first, second = map(Path, records.table_paths("train"))
+    entry = records.manifest.tables["train"]
+    size = min(first.stat().st_size, second.stat().st_size)
+    # Cut to whole records of one number, so that only the digest tells them apart.
+    record = entry.shards[0].bytes // entry.shards[0].rows
+    first.write_bytes(second.read_bytes()[: size // record * record])
+    shard = entry.shards[0].model_copy(update={"bytes": first.stat().st_size, "rows": size // record})
+    records.manifest.tables["train"] = entry.model_copy(update={"shards": (shard, entry.shards[1])})
+    with pytest.raises(CorruptDatasetError, match=r"train/part-00000.tfrecord was altered .* rebuild records"):
+        open_input(records, "train", 64, seed=1, shuffle=True, **way)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("harm", "said"), [(flip, "was altered"), (lambda path: Path(path).unlink(), "is missing")])
+def test_a_shard_that_is_damaged_while_training_is_named(make_records, harm, said: str, shuffle: bool) -> None:
+    records = make_records(100)
+    opened = open_input(records, "train", 64, seed=1, shuffle=shuffle, **STREAMED)
+    harm(records.table_paths("train")[2])
+    with pytest.raises(CorruptDatasetError, match=f"train/part-00002.tfrecord {said}"), damage_named(opened):
+        list(opened.epoch(0))
+
+
+def test_an_error_of_tensorflow_that_is_not_of_the_files_is_left_as_it_is(make_records) -> None:
+    opened = open_input(make_records(30), "train", 64, seed=1, shuffle=False, **STREAMED)
+    with pytest.raises(tf.errors.InvalidArgumentError), damage_named(opened):
+        tf.reshape([1, 2, 3], [2])
+
+
+def test_what_cannot_be_opened_is_explained(make_records) -> None:
+    records = make_records(100)
+
+    def opening(batch_size=64, split="train", **more):
+        return open_input(records, split, batch_size, **{"seed": 1, "shuffle": True, **more})
+
+    with pytest.raises(InputError, match="must be among train, validation, test, got 'trian'; did you mean 'train'"):
+        opening(split="trian")
+    with pytest.raises(ConfigError, match=r"`process_index` must be from 0 to num_processes - 1, got 2 of 2"):
+        opening(process_index=2, num_processes=2)
+    with pytest.raises(ConfigError, match=r"`batch_size` must be a multiple .* got 10 and 4; set training.batch_size"):
+        opening(10, num_processes=4)
+    with pytest.raises(ConfigError, match=r"must divide its 2 lanes, gcd\(batch_size, 8\), got 6"):
+        opening(6, num_processes=6, **STREAMED)
+    with pytest.raises(InputError, match=r"`start_step` must be from 0 to 1, .* got 2"):
+        opening().epoch(0, 2)
+    with pytest.raises(InputError, match="`deterministic`"):
+        opening(deterministic=False).epoch(0, 1)

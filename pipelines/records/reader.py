@@ -36,6 +36,9 @@ def read_split(records: Dataset, split: str, columns: Sequence[str] | None = Non
         for name, values in arrays.items():
             if name not in whole:
                 whole[name] = np.empty((rows_of_all, *values.shape[1:]), values.dtype)
+            elif values.dtype == object != whole[name].dtype:
+                # Only this shard holds what its type of numpy cannot.
+                whole[name] = whole[name].astype(object)
             whole[name][start : start + rows] = values
         start += rows
     return whole
@@ -176,9 +179,9 @@ def _known(kind: str, asked: Iterable[str], known: Sequence[str]) -> None:
 
 def _arrow_type(column: ColumnEntry) -> pa.DataType:
     """A string of a record is bytes of any meaning; only an example_id is known to be text."""
-    if column.type == "string" and column.name != "example_id":
-        return pa.binary()
-    return ARROW_TYPES[column.type]
+    if column.name == "example_id":
+        return pa.string()
+    return {"string": pa.binary(), "list<string>": pa.list_(pa.binary())}.get(column.type, ARROW_TYPES[column.type])
 
 
 def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
@@ -186,13 +189,8 @@ def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     if values.dtype.kind == "S":
         # numpy takes the zero bytes at the end of a value for padding; they belong to it.
         size, data = values.dtype.itemsize, np.ascontiguousarray(values)
-        return (
-            pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(size), len(values), [None, pa.py_buffer(data.view(np.uint8))]
-            )
-            .cast(kind if pa.types.is_binary(kind) else pa.binary())
-            .cast(kind)
-        )
+        raw = pa.Array.from_buffers(pa.binary(size), len(values), [None, pa.py_buffer(data.view(np.uint8))])
+        return raw.cast(pa.binary()).cast(kind)
     if values.ndim == 2:
         rows, length = values.shape
         offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(length)

@@ -1,7 +1,7 @@
 """Records to batches, by tf.data. What a batch is used for is left to the training loop.
 
 A batch is (inputs, extras): `inputs` maps input name -> tensor (rows, length), int32 ids or float32 (NaN missing);
-`extras` maps label, weight -> float32 (rows,) and event_time, user_key, item_key -> int64 (rows,).
+`extras` maps label, weight -> float32 (rows,) and event_time, user_key, item_key -> int64 (rows,), as far as there are.
 
 Batch b of an epoch is a function of records, seed, epoch, b and the batch size. Processes share each batch: in process
 order, their parts are its rows. The last batch is short where rows are left over, unless these are dropped.
@@ -167,7 +167,7 @@ def _split(features: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         for name, value in features.items()
         if name not in EXTRAS and name != "example_id"
     }
-    return inputs, {name: features[name] for name in EXTRAS}
+    return inputs, {name: features[name] for name in EXTRAS if name in features}
 
 
 def _epoch_seed(seed: int, number: int) -> int:

@@ -138,11 +138,17 @@ def test_arrow_batches_hold_what_the_arrays_hold(make_records, compression: str)
     assert [len(batch) for batch in read_arrow(make_records(3), "test")] == [0, 0, 0]
 
 
-def test_bytes_of_a_fixed_length_keep_the_zeros_at_their_end() -> None:
-    from pipelines.records.reader import _to_arrow
-
-    values = np.frombuffer(b"ab\0\0c\0\0\0", "S4")
-    assert _to_arrow(values, pa.binary()).to_pylist() == [b"ab\0\0", b"c\0\0\0"]
+def test_bytes_keep_their_last_zeros_whichever_shard_has_them(make_records, monkeypatch) -> None:
+    records = make_records(60, num_shards=2)
+    entry = records.manifest.tables["train"]
+    shards = tuple(shard.model_copy(update={"rows": 1}) for shard in entry.shards)
+    records.manifest.tables["train"] = entry.model_copy(update={"shards": shards})
+    decoded = iter([np.array([b"ab"], "S2"), np.array([b"c\0"], object)])
+    monkeypatch.setattr("pipelines.records.reader.decode", lambda *_: {"example_id": next(decoded)})
+    assert read_split(records, "train", ["example_id"])["example_id"].tolist() == [b"ab", b"c\0"]
+    decoded = iter([np.frombuffer(b"c\0", "S2"), np.array([b"c\0"], object)])
+    monkeypatch.setattr("pipelines.records.reader.decode", lambda *_: {"example_id": next(decoded)})
+    assert [b["example_id"].to_pylist() for b in read_arrow(records, "train", ["example_id"])] == [["c\0"], ["c\0"]]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 5])

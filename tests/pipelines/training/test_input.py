@@ -99,22 +99,27 @@ def joined(parts):
         yield tuple({name: np.concatenate([b[side][name] for b in step]) for name in step[0][side]} for side in (0, 1))
 
 
+@pytest.mark.parametrize(
+    ("way", "shuffle"), [(IN_MEMORY, True), (STREAMED, False), (STREAMED, True)], ids=["held", "in order", "lanes"]
+)
 @settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_processes_make_together_what_one_makes_from_wherever_they_resume(make_records, monkeypatch, data) -> None:
+def test_processes_make_together_what_one_makes_from_wherever_they_resume(
+    make_records, monkeypatch, way, shuffle: bool, data
+) -> None:
     monkeypatch.setattr(stream, "SHUFFLE_ROWS", 64)  # several windows in a lane
     rows, batch = data.draw(st.integers(1, 300)), data.draw(st.sampled_from([3, 6, 16, 40]))
     processes = data.draw(st.sampled_from([n for n in (1, 2, 4, 8) if math.gcd(batch, 8) % n == 0]))
     options = {
         "seed": data.draw(st.integers(0, 9)),
-        "shuffle": data.draw(st.booleans()),
+        "shuffle": shuffle,
         "drop_remainder": data.draw(st.booleans()),
-        **data.draw(st.sampled_from([IN_MEMORY, STREAMED])),
+        **way,
     }
     records = make_records(rows, num_shards=data.draw(st.integers(1, 5)))
     alone = open_input(records, "train", batch, **options)

@@ -62,6 +62,28 @@ def test_the_number_of_shards_only_cuts_the_one_order(num_shards: int) -> None:
     assert (by_shard == global_order(ids, seed=1)).all()
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(range(80)), st.integers(1, 50))
+def test_shards_one_after_the_other_are_one_sequence_however_rows_came_and_however_many_there_are(
+    rows: list[int], num_shards: int
+) -> None:
+    ids = some_ids(80)[rows]
+    keys = order_key(ids, seed=9)
+    shards = shard_of(keys, num_shards)
+    sequence = []
+    for shard in range(num_shards):
+        own = np.flatnonzero(shards == shard)
+        sequence += ids[own[np.lexsort((ids[own], keys[own]))]].tolist()
+    whole = some_ids(80)
+    assert sequence == whole[global_order(whole, seed=9)].tolist()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_neighbours_in_the_order_are_strangers_in_the_log(seed: int) -> None:
+    order = global_order(some_ids(40_000, "counted"), seed).astype(np.float64)
+    assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 4 / np.sqrt(40_000)
+
+
 def test_signed_keys_sort_as_unsigned_ones_do() -> None:
     keys = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1], np.uint64)
     assert (np.diff(signed(keys).astype(object)) > 0).all()

@@ -5,7 +5,7 @@
 gets the columns in its own form before the clock starts: Arrow for Thaw and tfx-bsl, Python values for
 tf.train.Example. Thaw's output is framed, with both CRCs; the others' is not. The limit is one copy of the same bytes
 and one CRC over all of them. What each encoder made is parsed by TensorFlow and compared, row by row, before any time
-counts. Thaw and the limit: the median of 7; the others: the best of 3.
+counts. Times are CPU seconds of one core. Thaw and the limit: the median of 7; the others: the best of 3.
 
 tfx-bsl does not install beside Thaw: its protobuf and pyarrow are older. Give it an environment of its own, such as
 `uv venv --python 3.10 tfx && uv pip install --python tfx/bin/python tfx-bsl==1.16.1`, and name its interpreter by
@@ -47,9 +47,9 @@ batches = pa.ipc.open_file(sys.argv[1])
 batches = [batches.get_batch(i) for i in range(batches.num_record_batches)]
 encoder, best = RecordBatchToExamplesEncoder(), float("inf")
 for _ in range(3):
-    started = time.perf_counter()
+    started = time.process_time()
     made = [encoder.encode(batch) for batch in batches]
-    best = min(best, time.perf_counter() - started)
+    best = min(best, time.process_time() - started)
 table = pa.table({"example": pa.array([one for some in made for one in some], pa.binary())})
 with pa.ipc.new_file(sys.argv[2], table.schema) as file:
     file.write_table(table)
@@ -135,13 +135,13 @@ def by_tfx_bsl(values: dict[str, pa.Array]) -> tuple[float, list[bytes]] | None:
 
 
 def seconds(work: Callable[[], object], repeats: int) -> list[float]:
-    """Wall seconds of each of some runs, after one that warms up."""
+    """CPU seconds of each of some runs, after one that warms up."""
     work()
     taken = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return taken
 
 

@@ -5,7 +5,7 @@
 gets the columns in its own form before the clock starts: Arrow for Thaw and tfx-bsl, Python values for
 tf.train.Example. Thaw's output is framed, with both CRCs; the others' is not. The limit is one copy of the same bytes
 and one CRC over all of them. What each encoder made is parsed by TensorFlow and compared, row by row, before any time
-counts. Times are CPU seconds of one core. Thaw and the limit: the median of 7; the others: the best of 3.
+counts. Times are the best of 7, those of the slower two the best of 3: other work on the machine counts less in them.
 
 tfx-bsl does not install beside Thaw: its protobuf and pyarrow are older. Give it an environment of its own, such as
 `uv venv --python 3.10 tfx && uv pip install --python tfx/bin/python tfx-bsl==1.16.1`, and name its interpreter by
@@ -15,7 +15,6 @@ EXAMPLES=10000 makes fewer.
 """
 
 import os
-import statistics
 import subprocess
 import tempfile
 import time
@@ -47,9 +46,9 @@ batches = pa.ipc.open_file(sys.argv[1])
 batches = [batches.get_batch(i) for i in range(batches.num_record_batches)]
 encoder, best = RecordBatchToExamplesEncoder(), float("inf")
 for _ in range(3):
-    started = time.process_time()
+    started = time.perf_counter()
     made = [encoder.encode(batch) for batch in batches]
-    best = min(best, time.process_time() - started)
+    best = min(best, time.perf_counter() - started)
 table = pa.table({"example": pa.array([one for some in made for one in some], pa.binary())})
 with pa.ipc.new_file(sys.argv[2], table.schema) as file:
     file.write_table(table)
@@ -114,7 +113,7 @@ def by_tf_train_example(values: dict[str, pa.Array]) -> tuple[float, list[bytes]
             feature = {name: make(column[row]) for name, make, column in columns}
             made.append(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
-    return min(seconds(work, 3)) / PYTHON_EXAMPLES, made
+    return seconds(work, 3) / PYTHON_EXAMPLES, made
 
 
 def by_tfx_bsl(values: dict[str, pa.Array]) -> tuple[float, list[bytes]] | None:
@@ -134,22 +133,21 @@ def by_tfx_bsl(values: dict[str, pa.Array]) -> tuple[float, list[bytes]] | None:
     return float(run.stdout.split()[-1]) / EXAMPLES, made
 
 
-def seconds(work: Callable[[], object], repeats: int) -> list[float]:
-    """CPU seconds of each of some runs, after one that warms up."""
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Seconds of the best of some runs, after one that warms up."""
     work()
     taken = []
     for _ in range(repeats):
-        started = time.process_time()
+        started = time.perf_counter()
         work()
-        taken.append(time.process_time() - started)
-    return taken
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
 def limit(data: np.ndarray) -> float:
     """Seconds to copy the bytes once and take the CRC of all of them."""
     raw = data.tobytes()
-    copying, checking = seconds(data.copy, 7), seconds(lambda: google_crc32c.value(raw), 7)
-    return statistics.median(copying) + statistics.median(checking)
+    return seconds(data.copy, 7) + seconds(lambda: google_crc32c.value(raw), 7)
 
 
 def check_same(ours: list[bytes], theirs: list[bytes], columns: tuple[ColumnEntry, ...], name: str) -> None:
@@ -181,7 +179,7 @@ def main() -> None:
             for name, found in peers.items():
                 if found:
                     check_same(ours, found[1], columns, name)
-            taken = statistics.median(seconds(lambda c=columns, v=values: thaw(c, v), 7))
+            taken = seconds(lambda c=columns, v=values: thaw(c, v), 7)
             least = limit(data)
             kind = "varying" if varying else "fixed"
             key = ("" if shape == "lists" else "_features") + ("" if varying else "_fixed")

@@ -57,8 +57,9 @@ def _locked(path: Path, waits: "_Waits") -> Iterator[Callable[[], None]]:
                     f"--out must be on a file system with file locks, {path} cannot be locked ({error.strerror}); "
                     "mount it with them, or choose another"
                 ) from None
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                break
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    break
             # Its last holder has removed it: the lock is on a file that no other run can find.
             file.close()
             file = path.open("a+", encoding="utf-8")
@@ -107,7 +108,7 @@ def _leased(fs: Any, path: str, what: str, waits: "_Waits") -> Iterator[Callable
     finally:
         ended.set()
         thread.join()
-        with suppress(FileNotFoundError):
+        with suppress(Exception):  # what cannot be removed is not renewed either, and goes stale
             if is_mine():
                 fs.rm_file(path)
 

@@ -125,8 +125,8 @@ def open_input(
 ) -> Input:
     """Open a split of a `records` dataset for one of `num_processes`. The same seed gives the same batches.
 
-    A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one is verified here and
-    streamed from its files by TensorFlow at every epoch. `deterministic=False` lets batches, and what a streamed batch
+    A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one, or one with lists of any
+    length or missing values, is verified here and streamed from its files by TensorFlow at every epoch. `deterministic=False` lets batches, and what a streamed batch
     is made of, come in the order in which they are ready. Raises CorruptDatasetError where a shard is not what the
     manifest says, ConfigError where processes cannot share batches of this size.
     """
@@ -139,7 +139,10 @@ def open_input(
     opened = Input(
         records, split, batch_size, seed, shuffle, drop_remainder, deterministic, process_index, num_processes
     )
-    if sum(shard.bytes for shard in split_entry(records, split).shards) < memory_bytes:
+    entry = split_entry(records, split)
+    # Values of many lengths, and missing ones, are no tensors of numpy: they are for TensorFlow to parse.
+    regular = not any(c.nullable or (c.type.startswith("list") and not c.length) for c in entry.columns)
+    if regular and sum(shard.bytes for shard in entry.shards) < memory_bytes:
         with tf.device("CPU"):
             columns = read_split(records, split)
             held = _split({name: tf.constant(v) for name, v in columns.items() if name != "example_id"})

@@ -212,6 +212,16 @@ def test_an_error_of_tensorflow_that_is_not_of_the_files_is_left_as_it_is(make_r
         tf.reshape([1, 2, 3], [2])
 
 
+def test_only_what_has_one_shape_is_held(make_records) -> None:
+    records = make_records(100)
+    entry = records.manifest.tables["train"]
+    *others, last = entry.columns
+    columns = (*others, last.model_copy(update={"nullable": True}))
+    records.manifest.tables["train"] = entry.model_copy(update={"columns": columns})
+    assert open_input(records, "train", 64, seed=1, shuffle=True).held is None
+    assert open_input(records, "test", 64, seed=1, shuffle=True).held is not None
+
+
 def test_what_cannot_be_opened_is_explained(make_records) -> None:
     records = make_records(100)
 

@@ -126,9 +126,9 @@ def open_input(
     """Open a split of a `records` dataset for one of `num_processes`. The same seed gives the same batches.
 
     A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one, or one with lists of any
-    length or missing values, is verified here and streamed from its files by TensorFlow at every epoch. `deterministic=False` lets batches, and what a streamed batch
-    is made of, come in the order in which they are ready. Raises CorruptDatasetError where a shard is not what the
-    manifest says, ConfigError where processes cannot share batches of this size.
+    length or missing values, is verified here and streamed from its files by TensorFlow at every epoch.
+    `deterministic=False` lets batches come in the order in which they are ready. Raises CorruptDatasetError where a
+    shard is not what the manifest says, ConfigError where processes cannot share batches of this size.
     """
     check_share(process_index, num_processes)
     if batch_size % num_processes:

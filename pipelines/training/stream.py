@@ -72,7 +72,7 @@ class Stream:
                 order = tf.argsort(tf.where(places < size, draws, 1.0), stable=True)
                 return tf.reshape(tf.gather(rows, order), [-1, block])
 
-            # A lane's window fits a processor's cache: gathering from it costs a tenth of what tf.data's shuffle does.
+            # A lane's window fits a processor's cache, which tf.data's own shuffle, row by row, makes no use of.
             return records.batch(window).enumerate().map(mixed).unbatch()
 
         batches = (

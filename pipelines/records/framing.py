@@ -35,7 +35,7 @@ def crcs(data: bytes, starts: Ints, ends: Ints) -> Crcs:
 
 
 def block_crcs(block: Bytes) -> Crcs:
-    """The masked CRC of each framed record of one size: (rows, bytes). Half as dear as `crcs`."""
+    """The masked CRC of each framed record of one size: (rows, bytes)."""
     rows, size = block.shape
     if not rows:
         return np.empty(0, np.uint32)

@@ -304,7 +304,7 @@ def main() -> None:
             line("Thaw on Spark", "examples", ROWS // 10, tenth_s)
             line("Thaw on Beam", "examples", ROWS // 10, beam_s)
             few, rows = _groups(placed, 1), _groups(placed, PART)
-            total, least = 0, {}
+            total, least, per_row = 0, dict[str, float](), dict[str, float]()
             for writer, work in (("Thaw on Beam", blocks_by_beam), ("WriteToTFRecord", rows_by_beam)):
                 for workers in (1, 2):
                     how = f"{writer}, workers {workers}"
@@ -314,11 +314,11 @@ def main() -> None:
                     if size != (total := total or size):
                         raise SystemExit(f"Beam's files must have {total} bytes, they have {size}")
                     line(f"{how}, of that {few_s:.1f} s to start", "records", rows[1], some_s)
-                    per_row = (some_s - few_s) / (rows[1] - few[1])
-                    least[writer] = min(least.get(writer, per_row), per_row)
-            scaled = least["WriteToTFRecord"] * ROWS
+                    if some_s < least.get(writer, some_s + 1):
+                        least[writer], per_row[writer] = some_s, (some_s - few_s) / (rows[1] - few[1])
+            scaled = per_row["WriteToTFRecord"] * ROWS
             ratios["beam_write"] = scaled / records_s
-            ratios["beam_write_by_beam"] = least["WriteToTFRecord"] / least["Thaw on Beam"]
+            ratios["beam_write_by_beam"] = per_row["WriteToTFRecord"] / per_row["Thaw on Beam"]
             line("WriteToTFRecord, scaled", "records", ROWS, scaled, ratios["beam_write"])
     report(
         "write_records",

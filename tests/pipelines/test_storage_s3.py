@@ -125,3 +125,22 @@ def test_a_chain_on_s3_says_before_it_begins_that_mlflow_needs_a_place(s3, capsy
     assert cli.main(["run", "--out", s3]) == 2
     assert f"tracking.uri must be set when --out is on object storage ({s3})" in capsys.readouterr().err
     assert objects(s3) == [".thaw"]
+
+
+def test_what_other_processes_remove_or_publish_is_seen_at_once(s3) -> None:
+    elsewhere = fsspec.filesystem("s3", skip_instance_cache=True)
+    workspace = Workspace.open(s3)
+    dataset = publish(workspace)
+    dataset.check_sizes()
+    _, path = fsspec.core.url_to_fs(dataset.table_paths("note")[0])
+    content = elsewhere.cat_file(path)
+    elsewhere.rm_file(path)
+    with pytest.raises(CorruptDatasetError, match="is missing"):
+        dataset.check_sizes()
+    assert workspace.find("things", KEY) is None
+    elsewhere.pipe_file(path, content)
+    assert workspace.find("things", KEY).path == dataset.path
+    elsewhere.copy(dataset.path, f"{dataset.path}0", recursive=True)
+    elsewhere.rm(dataset.path, recursive=True)
+    assert workspace.find("things", KEY).path == f"{dataset.path}0"
+    assert workspace.current("things") is None

@@ -155,7 +155,7 @@ def load_encoder(options: EmbedOptions) -> Any:
     names = [layer.name for layer in model.layers]
     if options.layer not in names:
         raise ConfigError(f"images.embed.layer must be a layer of the model, got {options.layer!r}; it has {names}")
-    return keras.Model(model.inputs, model.get_layer(options.layer).output)
+    return keras.Model(model.input, model.get_layer(options.layer).output)
 
 
 def vector_length(model: Any, options: ImageOptions) -> int:

@@ -152,6 +152,19 @@ def test_an_encoder_that_cannot_be_is_told_before_any_image_is_read(tmp_path, da
         run(tmp_path, data, wide)
 
 
+def test_it_resumes_until_the_model_or_an_image_changes(tmp_path, data, encoder) -> None:
+    import keras
+
+    path = tmp_path / "encoder.keras"
+    path.write_bytes(Path(encoder).read_bytes())
+    workspace = Workspace.open(str(tmp_path / "out"))
+    again = [execute(JOB, config(str(path)), workspace, str(data)).reused for _ in range(2)]
+    model = keras.saving.load_model(path)
+    model.set_weights([weights + 1 for weights in model.get_weights()])
+    model.save(path)
+    assert [*again, execute(JOB, config(str(path)), workspace, str(data)).reused] == [False, True, False]
+
+
 def test_two_images_of_one_item_and_moment_are_told_by_the_gate(tmp_path, data, encoder) -> None:
     (data / "list2.csv").write_text("file,sku\np/i1.png,a\np/i2.png,a\n")
     source = {"path": "list2.csv", "format": "table", "image": "file", "item_id": "sku"}

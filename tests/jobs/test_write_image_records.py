@@ -82,7 +82,7 @@ def test_a_record_holds_the_pixels_and_the_class_of_the_image_that_the_table_nam
             assert np.array_equal(image, expected)
             assert (label, row["label"], row["split"]) == (number % 2, ("cat", "dog")[number % 2], split)
             seen += 1
-    assert seen == 60
+    assert seen == len(names) == 60
 
 
 def test_tensorflow_reads_the_records(records) -> None:

@@ -5,14 +5,12 @@ that cannot be read go to a counted quarantine.
 """
 
 import argparse
-import json
 import sys
 
 import fsspec
 import pyarrow as pa
 
-from jobs import write_image_records
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
 from pipelines import storage
 from pipelines.beam import open_pipeline
@@ -104,17 +102,9 @@ def run(context: Context) -> Draft:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """`--model`, as `--runner`, is short for a value of the configuration."""
-    write_image_records.arguments(parser)
-    parser.add_argument(
-        "--model",
-        metavar="FILE",
-        dest="set",
-        action="append",
-        type=lambda path: f"images.embed.model={json.dumps(path)}",
-        default=argparse.SUPPRESS,
-        help="the encoder, a .keras file (images.embed.model)",
-    )
+    """`--runner` and `--model`."""
+    add_runner(parser)
+    add_shorthand(parser, "--model", "images.embed.model", "FILE", "the encoder, a .keras file")
 
 
 JOB = Job(

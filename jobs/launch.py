@@ -5,6 +5,7 @@ import datetime as dt
 import errno
 import hashlib
 import importlib
+import json
 import logging
 import os
 import sys
@@ -317,6 +318,24 @@ def say(line: str) -> None:
     """A line on standard error, at once."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def add_shorthand(parser: argparse.ArgumentParser, flag: str, key: str, metavar: str, meaning: str) -> None:
+    """A flag that is short for `--set KEY=VALUE`."""
+    parser.add_argument(
+        flag,
+        dest="set",
+        action="append",
+        type=lambda value: f"{key}={json.dumps(value)}",
+        default=argparse.SUPPRESS,
+        metavar=metavar,
+        help=f"{meaning} ({key})",
+    )
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """`--runner`, of the jobs that run on Beam."""
+    add_shorthand(parser, "--runner", "beam.runner", "NAME", "the Beam runner: local, or one such as DataflowRunner")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,6 @@
 Outside the chain of `thaw run`: `thaw write_image_records --config conf/cifar10.yaml --data DIR --out OUT`.
 """
 
-import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, add_runner, main
 from pipelines import storage
 from pipelines.beam import open_pipeline
 from pipelines.config import Config, ImageOptions
@@ -121,19 +119,6 @@ def class_counts(images: pa.Table, split: str, classes: Sequence[str]) -> dict[s
     return {name: counts[name] for name in classes}
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """`--runner` is short for a value of the configuration."""
-    parser.add_argument(
-        "--runner",
-        metavar="NAME",
-        dest="set",
-        action="append",
-        type=lambda name: f"beam.runner={json.dumps(name)}",
-        default=argparse.SUPPRESS,
-        help="the Beam runner: local, or one that Beam knows, such as DataflowRunner (beam.runner)",
-    )
-
-
 JOB = Job(
     name="write_image_records",
     dataset="image_records",
@@ -142,7 +127,7 @@ JOB = Job(
     run=run,
     reads_data=True,
     fingerprint=fingerprint,
-    arguments=arguments,
+    arguments=add_runner,
 )
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Audited examples to shuffled TFRecord shards, one table a split, and the encoder fitted on the training split."""
 
-import argparse
 import sys
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, add_runner, main
 from pipelines.content.fit import fit_encoder
 from pipelines.errors import LeakageError
 from pipelines.examples.audit.encoder import check_encoder
@@ -98,18 +97,6 @@ def _rows_of(examples: DataFrame, example_id: str) -> list[str]:
     names = ("user_id", "item_id", "event_time", "negative_index")
     rows = examples.where(F.col("example_id") == example_id).select(*names).sort(*names).limit(2).collect()
     return [", ".join(f"{name} {row[name]}" for name in names) for row in rows]
-
-
-def add_runner(parser: argparse.ArgumentParser) -> None:
-    """`--runner`, which is short for a value of the configuration."""
-    parser.add_argument(
-        "--runner",
-        dest="set",
-        action="append",
-        type="beam.runner={}".format,
-        metavar="NAME",
-        help="the runner of Beam's pipelines, in place of beam.runner; with records.writer: beam",
-    )
 
 
 JOB = Job(

@@ -158,12 +158,11 @@ def test_records_in_the_order_of_time_are_refused(spark, config, tmp_path: Path,
 def test_the_runner_may_be_named_on_the_command_line() -> None:
     import argparse
 
-    from jobs.launch import add_arguments
-    from jobs.write_records import add_runner
+    from jobs.launch import add_arguments, add_runner
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     add_runner(parser)
     given = parser.parse_args(["--set", "seed=1", "--runner", "FlinkRunner"])
-    assert given.set == ["seed=1", "beam.runner=FlinkRunner"]
+    assert given.set == ["seed=1", 'beam.runner="FlinkRunner"']
     assert parser.parse_args([]).set == []

@@ -303,7 +303,8 @@ def main() -> None:
             same("Spark and Beam", by_beam, by_spark)
             line("Thaw on Spark", "examples", ROWS // 10, tenth_s)
             line("Thaw on Beam", "examples", ROWS // 10, beam_s)
-            few, rows = _groups(placed, 1), _groups(placed, PART)
+            few = _groups(placed, 1)
+            rows = _groups(placed, max(PART, few[1] + 1))
             total, least, per_row = 0, dict[str, float](), dict[str, float]()
             for writer, work in (("Thaw on Beam", blocks_by_beam), ("WriteToTFRecord", rows_by_beam)):
                 for workers in (1, 2):

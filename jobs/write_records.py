@@ -38,6 +38,8 @@ def run(context: Context) -> Draft:
     places = [(split, number) for split in SPLITS for number in range(options.num_shards)]
     names = [shard_name(split, number, options.compression) for split, number in places]
     spans = [found.get(split, (0, 0)) for split, _ in places]
+    if options.writer == "spark" and config.beam.runner != "local":
+        context.say(f"note: records.writer is spark, so the Beam runner {config.beam.runner} has nothing to do here")
     if options.writer == "beam":
         # Beam takes seconds to load, and Spark's workers, which load this module too, have no use for it.
         from pipelines.records import beam_examples

@@ -54,11 +54,17 @@ def s3_server() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())
-    settings = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}
+    # What a developer's own account or proxy needs is kept out.
+    files = {"CONFIG_FILE": os.devnull, "SHARED_CREDENTIALS_FILE": os.devnull}
+    keys = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}
+    others = ("PROFILE", "SESSION_TOKEN", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
     store = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
+        for name, value in (files | keys).items():
             patch.setenv(f"AWS_{name}", value)
+        for name in others:
+            patch.delenv(f"AWS_{name}", raising=False)
+        patch.setenv("NO_PROXY", "127.0.0.1")
         store.clear_instance_cache()
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"

@@ -57,15 +57,18 @@ def ready_for_records(tmp_path_factory) -> tuple[Path, Path]:
 
 @contextmanager
 def _watched(out: str) -> Iterator[None]:
-    ended, met = threading.Event(), []
+    ended, met, verified = threading.Event(), [], []
 
     def read() -> None:
         fs, root = fsspec.core.url_to_fs(out)
-        while not ended.wait(0.05):
+        last = False
+        while not last:
+            last = ended.wait(0.05)
             try:
                 fs.invalidate_cache()
                 for manifest in fs.glob(f"{root}/records/*/{MANIFEST}"):
                     open_dataset(fs.unstrip_protocol(manifest).removesuffix(f"/{MANIFEST}")).verify()
+                    verified.append(manifest)
                 if current := Workspace(out).current("records"):
                     current.verify()
             except Exception as error:
@@ -79,7 +82,8 @@ def _watched(out: str) -> Iterator[None]:
     finally:
         ended.set()
         reader.join()
-    assert met == []
+        assert met == []
+    assert verified
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,25 @@ def out(request, tmp_path) -> str:
     return str(tmp_path / "out") if request.param == "disk" else request.getfixturevalue("s3")
 
 
-def start(out: str, *options: str) -> subprocess.Popen:
-    command = [sys.executable, str(HERE / "small_writer.py"), out, "--stale", "2", *options]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts a writer; none outlives its test, nor two minutes."""
+    runs: list[tuple[subprocess.Popen, threading.Timer]] = []
+
+    def begin(out: str, *options: str, stale: int = 10) -> subprocess.Popen:
+        command = [sys.executable, str(HERE / "small_writer.py"), out, "--stale", str(stale), *options]
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+        run = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        timer = threading.Timer(120, run.kill)
+        timer.start()
+        runs.append((run, timer))
+        return run
+
+    yield begin
+    for run, timer in runs:
+        timer.cancel()
+        run.kill()
+        run.wait()
 
 
 def until(process: subprocess.Popen, line: str) -> str:
@@ -40,7 +57,7 @@ def go_on(process: subprocess.Popen) -> None:
     process.stdin.flush()
 
 
-def test_of_two_runs_one_makes_the_version_and_the_other_waits_for_it(out) -> None:
+def test_of_two_runs_one_makes_the_version_and_the_other_waits_for_it(out, start) -> None:
     first = start(out, "--hold")
     until(first, "writing")
     second = start(out)
@@ -54,10 +71,10 @@ def test_of_two_runs_one_makes_the_version_and_the_other_waits_for_it(out) -> No
     Workspace(out).current("records").verify()
 
 
-def test_a_run_that_waits_makes_the_version_itself_where_the_other_is_killed(out) -> None:
-    first = start(out, "--hold")
+def test_a_run_that_waits_makes_the_version_itself_where_the_other_is_killed(out, start) -> None:
+    first = start(out, "--hold", stale=2)
     until(first, "writing")
-    second = start(out)
+    second = start(out, stale=2)
     until(second, "this one waits for it")
     first.kill()
     until(second, "writing")
@@ -65,11 +82,11 @@ def test_a_run_that_waits_makes_the_version_itself_where_the_other_is_killed(out
     Workspace(out).current("records").verify()
 
 
-def test_a_run_that_stood_still_for_long_says_that_another_took_over_and_publishes_nothing(s3) -> None:
-    first = start(s3, "--hold")
+def test_a_run_that_stood_still_for_long_says_that_another_took_over_and_publishes_nothing(s3, start) -> None:
+    first = start(s3, "--hold", stale=2)
     until(first, "writing")
     first.send_signal(signal.SIGSTOP)
-    second = start(s3)
+    second = start(s3, stale=2)
     made = until(second, "published ").split()[1]
     before = Workspace(s3).current("records")
     first.send_signal(signal.SIGCONT)
@@ -83,7 +100,7 @@ def test_a_run_that_stood_still_for_long_says_that_another_took_over_and_publish
     assert (now.path, now.manifest.content_digest) == (before.path, made)
 
 
-def test_forced_runs_take_turns(tmp_path) -> None:
+def test_forced_runs_take_turns(tmp_path, start) -> None:
     runs = [start(str(tmp_path / "out"), "--force") for _ in range(3)]
     assert len({until(run, "published ") for run in runs}) == 1
     assert [run.wait() for run in runs] == [0, 0, 0]

@@ -48,7 +48,9 @@ def data(tmp_path_factory) -> Path:
         (data / "p" / f"i{number}.png").write_bytes(out.getvalue())
         lines.append(f"p/i{number}.png,sku{number // 2},{US_2024 // 1_000_000 + 86_400 * number}")
     (data / "p" / "broken.png").write_bytes(b"no")
-    (data / "list.csv").write_text("\n".join([*lines, "p/gone.png,sku99,1704067200", lines[1]]) + "\n")
+    (data / "list.csv").write_text(
+        "\n".join([*lines, "p/gone.png,sku99,1704067200", "p/broken.png,sku98,1704067200", lines[1]]) + "\n"
+    )
     return data
 
 
@@ -81,9 +83,12 @@ def test_a_vector_is_the_models_output_from_the_images_own_time_on(tmp_path, dat
     vectors = run(tmp_path, data, config(encoder))
     rows = vectors.read_table("vectors").to_pylist()
     assert vectors.manifest.facts["rows"] == {
-        "in": 22, "out": 20, "quarantined": 1, "duplicates": 1, "superseded": 0,
+        "in": 23, "out": 20, "quarantined": 2, "duplicates": 1, "superseded": 0,
     }  # fmt: skip
-    assert vectors.read_table("quarantine")["reason"].to_pylist() == ["image: no such file"]
+    assert vectors.read_table("quarantine")["reason"].to_pylist() == [
+        "image: neither JPEG nor PNG",
+        "image: no such file",
+    ]
     assert [(row["item_id"], row["valid_from"]) for row in rows] == sorted(
         (f"sku{n // 2}", US_2024 + 86_400_000_000 * n) for n in range(20)
     )

@@ -5,8 +5,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from pipelines.beam import open_pipeline
 from pipelines.config import BeamOptions
@@ -60,21 +58,12 @@ def cut(rows: pa.RecordBatch, blocks: int, seed: int) -> list[pa.RecordBatch]:
     return [shuffled.slice(a, b - a) for a, b in pairwise(bounds)]
 
 
-def test_files_do_not_depend_on_blocks_or_the_order_of_rows(make_examples, small_state, tmp_path_factory) -> None:
+@pytest.mark.parametrize(("blocks", "seed"), [(1, 11), (2, 12), (7, 13)])
+def test_files_do_not_depend_on_blocks_or_the_order_of_rows(
+    make_examples, small_state, tmp_path: Path, blocks: int, seed: int
+) -> None:
     rows = placed(make_examples(400), small_state, 3)
-    truth = wanted(rows, tmp_path_factory.mktemp("truth"), 3)
-
-    @settings(
-        max_examples=5,
-        deadline=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    @given(st.sampled_from([1, 2, 7]), st.integers(0, 10**6))
-    def same(blocks: int, seed: int) -> None:
-        assert written(cut(rows, blocks, seed), tmp_path_factory.mktemp("beam"), 3) == truth
-
-    same()
+    assert written(cut(rows, blocks, seed), tmp_path / "beam", 3) == wanted(rows, tmp_path / "truth", 3)
 
 
 def test_two_processes_and_bundles_run_twice_write_the_same_files(make_examples, small_state, tmp_path: Path) -> None:

@@ -167,12 +167,14 @@ def test_processes_divide_the_shards_so_that_none_is_lost_or_read_twice(make_rec
 
 def test_a_shard_at_a_time_is_held(make_records) -> None:
     records = make_records(4000, num_shards=20)
+    whole = sum(shard.bytes for shard in records.manifest.tables["train"].shards)
+    arrow = pa.total_allocated_bytes()
     tracemalloc.start()
     for _ in read_arrow(records, "train"):
-        pass
+        assert pa.total_allocated_bytes() - arrow < whole / 4
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < sum(shard.bytes for shard in records.manifest.tables["train"].shards)
+    assert most < whole / 2
 
 
 def test_an_unknown_split_or_column_is_answered_with_the_nearest(make_records) -> None:

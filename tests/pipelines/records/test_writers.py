@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import Phase, example, given, settings
-from hypothesis import strategies as st
 
 from pipelines.config import BeamOptions
 from pipelines.records import beam_examples, spark_writer
@@ -20,43 +18,42 @@ from schemas.examples import SPLITS
 ROOT = Path(__file__).resolve().parents[3]
 SPAN = (1_700_000_000_000_000, 1_700_000_010_000_000)
 SHARDS = 3
-NAMES = [shard_name(split, number, "") for split in SPLITS for number in range(SHARDS)]
-SPANS = [SPAN] * len(NAMES)
 
 
-def by_spark(spark, examples: pa.Table, state, folder: Path, partitions: int) -> list[Written]:
-    frame = spark.createDataFrame(examples.to_pandas().replace({np.nan: None})).repartition(partitions)
-    return spark_writer.write_shards(spark_writer.place_records(frame, state, 7, SHARDS), str(folder), NAMES, SPANS)
+def names_of(shards: int) -> list[str]:
+    return [shard_name(split, number, "") for split in SPLITS for number in range(shards)]
 
 
-def by_beam(examples: pa.Table, state, folder: Path, row_groups: int, workers: int = 1) -> list[Written]:
+def by_spark(spark, examples: pa.Table, state, folder: Path, partitions: int, shards: int = SHARDS) -> list[Written]:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(examples, folder / "examples.parquet")
+    frame = spark.read.parquet(str(folder / "examples.parquet")).repartition(partitions)
+    placed = spark_writer.place_records(frame, state, 7, shards)
+    return spark_writer.write_shards(placed, str(folder / "out"), names_of(shards), [SPAN] * len(names_of(shards)))
+
+
+def by_beam(examples: pa.Table, state, folder: Path, row_groups: int, shards: int = SHARDS) -> list[Written]:
     (folder / "examples").mkdir(parents=True)
     paths = [str(folder / "examples" / f"{n}.parquet") for n in range(2)]
     half = len(examples) // 2
     for path, rows in zip(paths, (examples.slice(0, half), examples.slice(half)), strict=True):
         pq.write_table(rows, path, row_group_size=-(-len(rows) // row_groups) or 1)
-    options = BeamOptions(workers=workers)
-    return beam_examples.write_shards(paths, state, 7, SHARDS, str(folder / "out"), NAMES, SPANS, options)
+    names = names_of(shards)
+    return beam_examples.write_shards(
+        paths, state, 7, shards, str(folder / "out"), names, [SPAN] * len(names), BeamOptions(workers=1)
+    )
 
 
+@pytest.mark.parametrize(("cuts", "seed"), [(1, 11), (2, 12), (7, 13)])
 def test_spark_and_beam_write_the_same_bytes_from_rows_in_any_order_and_cut(
-    spark, make_examples, small_state, tmp_path_factory
+    spark, make_examples, small_state, tmp_path: Path, cuts: int, seed: int
 ) -> None:
     examples = make_examples(400)
-    truth = by_spark(spark, examples, small_state, tmp_path_factory.mktemp("spark"), 2)
+    truth = by_spark(spark, examples, small_state, tmp_path / "truth", 3)
     assert sum(w.shard.rows for w in truth) == 400
-
-    @settings(max_examples=1, deadline=None, phases=[Phase.explicit, Phase.generate])
-    @example(1, 11)
-    @example(7, 13)
-    @given(st.sampled_from([1, 2, 7]), st.integers(0, 10**6))
-    def same(cuts: int, seed: int) -> None:
-        rows = examples.take(np.random.default_rng(seed).permutation(400))
-        folder = tmp_path_factory.mktemp("beam")
-        assert by_beam(rows, small_state, folder, cuts) == truth
-        assert by_spark(spark, rows, small_state, folder / "spark", cuts) == truth
-
-    same()
+    rows = examples.take(np.random.default_rng(seed).permutation(400))
+    assert by_beam(rows, small_state, tmp_path / "beam", cuts) == truth
+    assert by_spark(spark, rows, small_state, tmp_path / "spark", cuts) == truth
 
 
 def test_two_rows_of_one_id_are_told_by_both(spark, make_examples, small_state, tmp_path: Path) -> None:
@@ -97,8 +94,11 @@ def test_a_task_that_fails_or_is_killed_and_is_run_again_leaves_the_same_files(
     assert files == {p.relative_to(truth): p.read_bytes() for p in truth.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("rows", [0, 1])
-def test_no_example_and_one_example_are_files_too(spark, make_examples, small_state, tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "shards"), [(0, 3), (1, 16)])
+def test_no_example_and_one_example_are_files_too(
+    spark, make_examples, small_state, tmp_path: Path, rows: int, shards: int
+) -> None:
     examples = make_examples(5).slice(0, rows)
-    written = by_beam(examples, small_state, tmp_path, 1)
-    assert [w.shard.path for w in written] == NAMES and sum(w.shard.rows for w in written) == rows
+    written = by_beam(examples, small_state, tmp_path / "beam", 1, shards)
+    assert [w.shard.path for w in written] == names_of(shards) and sum(w.shard.rows for w in written) == rows
+    assert by_spark(spark, examples, small_state, tmp_path / "spark", 1, shards) == written

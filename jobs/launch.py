@@ -21,7 +21,7 @@ from typing import Any
 from pipelines.config import Config, load_config, redacted
 from pipelines.errors import InputError, ThawError, WorkspaceError
 from pipelines.features import feature_set
-from pipelines.storage import Dataset, Workspace
+from pipelines.storage import Dataset, Workspace, require_folder
 from schemas.manifest import Manifest, TableEntry, digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,8 +213,8 @@ def find_or_make(
             require_claim()
             return Outcome(workspace.publish(staging, manifest), False, seconds)
         except BaseException:
-            if not workspace.is_published(staging):
-                with suppress(Exception):  # the first failure is the one to tell
+            with suppress(Exception):  # the first failure is the one to tell
+                if not workspace.is_published(staging):
                     workspace.discard(staging)
             raise
 
@@ -375,8 +375,8 @@ def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None
     data = arguments.data or None
     if config.demo and data == os.environ.get("THAW_DATA"):
         data = None
-    if data is not None and "://" not in data and not Path(data).is_dir():
-        raise InputError(f"--data must be a folder, {data!r} is not; check the path")
+    if data is not None:
+        require_folder(data)
     return config, Workspace.open(arguments.out), data
 
 
@@ -394,8 +394,8 @@ def guarded(action: Callable[[], int]) -> int:
     except Exception as error:
         if full := full_disk(error):
             say(
-                f"thaw: --out and Spark's scratch folder (spark.local.dir) must have room, the system says: {full}; "
-                "free some, or choose others; nothing half-done was published, the same command resumes"
+                "thaw: --out, Spark's scratch folder (spark.local.dir) and TMPDIR must have room, the system says: "
+                f"{full}; free some, or choose others; nothing half-done was published, the same command resumes"
             )
             return InputError.exit_code
         traceback.print_exc()

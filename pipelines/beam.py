@@ -79,11 +79,15 @@ class _Pipeline(beam.Pipeline):  # type: ignore[misc]
         super().__init__(local, options)
 
     def run(self, test_runner_api: Any = "AUTO") -> Any:
-        """Run it. The local runner has then finished, others have begun."""
+        """Run it to its end."""
         deaths: list[str] = []
+        running = None
         try:
             with _told_of_dead_workers(deaths):
-                return super().run(test_runner_api)
+                running = super().run(test_runner_api)
+                if not self._local:
+                    running.wait_until_finish()
+                return running
         except KeyboardInterrupt:
             if not deaths:
                 raise
@@ -97,6 +101,11 @@ class _Pipeline(beam.Pipeline):  # type: ignore[misc]
                 raise own from error
             if self._local:
                 raise
+            if running is not None:
+                raise ThawError(
+                    f"the pipeline must run to its end, on the Beam runner {self._name} it failed "
+                    f"({_first_line(error)}); see the runner's own log"
+                ) from error
             raise ConfigError(
                 f"the Beam runner {self._name} must be able to start, it could not ({_first_line(error)}); check "
                 "beam.options (its address, its jar: a runner of Java fetches one from the internet unless one is "

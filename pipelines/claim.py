@@ -117,8 +117,11 @@ def _create(fs: Any, path: str, mine: dict[str, Any]) -> bool:
     """Whether the lease could be made: there was none."""
     try:
         fs.pipe_file(path, json.dumps(mine).encode(), mode="create")
-    except FileExistsError:
-        return False
+    except OSError:
+        # Stores say in different ways that there is one already.
+        if _read(fs, path):
+            return False
+        raise
     return True
 
 
@@ -131,8 +134,10 @@ def _wait(fs: Any, path: str) -> None:
         if now != seen:
             seen, since = now, time.monotonic()
         elif time.monotonic() - since > STALE_S:
-            with suppress(FileNotFoundError):
-                fs.rm_file(path)
+            # Another that waits may have taken it over since: its new lease must stay.
+            if _read(fs, path) == seen:
+                with suppress(FileNotFoundError):
+                    fs.rm_file(path)
             return
 
 

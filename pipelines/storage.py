@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.claim import claimed
-from pipelines.errors import CorruptDatasetError, WorkspaceError
+from pipelines.errors import CorruptDatasetError, InputError, WorkspaceError
 from schemas.columns import Table
 from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
 
@@ -265,6 +265,24 @@ class Workspace:
         """Whether a version's manifest is there."""
         fs, root = _file_system(folder)
         return bool(fs.exists(posixpath.join(root, MANIFEST)))
+
+
+def require_folder(address: str) -> None:
+    """Raises InputError where --data is no folder, or cannot be reached."""
+    if "://" not in address:
+        if not Path(address).is_dir():
+            raise InputError(f"--data must be a folder, {address!r} is not; check the path")
+        return
+    try:
+        fs, path = _file_system(address)
+        there = fs.exists(path)
+    except Exception as error:  # each store has errors of its own: no driver, no credentials, no such host
+        raise InputError(
+            f"--data must be an address that can be reached, {address} cannot be ({error}); check the address, the "
+            "credentials, and that the store's driver is installed"
+        ) from None
+    if not there:
+        raise InputError(f"--data must be a folder, nothing is at {address}; check the address")
 
 
 def open_dataset(path: str) -> Dataset:

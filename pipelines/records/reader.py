@@ -73,7 +73,7 @@ def read_arrow(
     process_index: int = 0,
     num_processes: int = 1,
 ) -> Iterator[pa.RecordBatch]:
-    """`read_shards` as one Arrow batch a shard. A missing number is NaN, and bytes are `binary`, as in the records.
+    """`read_shards` as one Arrow batch a shard. Bytes are `binary`; what a nullable column lacks is null.
 
     Raises what `read_split` does.
     """

@@ -147,7 +147,8 @@ def open_input(
             columns = read_split(records, split)
             held = _split({name: tf.constant(v) for name, v in columns.items() if name != "example_id"})
         return replace(opened, held=held)
-    lanes_of(batch_size, process_index, num_processes)
+    if shuffle:
+        lanes_of(batch_size, process_index, num_processes)
     return replace(opened, stream=open_stream(records, split))
 
 

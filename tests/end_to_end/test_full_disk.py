@@ -47,7 +47,8 @@ def run(work, out: Path) -> int:
 
 
 def check_one_message(said: str) -> None:
-    assert said.startswith("thaw: --out and Spark's scratch folder (spark.local.dir) must have room, the system says: ")
+    wanted = "thaw: --out, Spark's scratch folder (spark.local.dir) and TMPDIR must have room, the system says: "
+    assert said.startswith(wanted)
     assert "No space left on device" in said
     assert said.endswith("the same command resumes\n")
     assert len(said.splitlines()) == 1

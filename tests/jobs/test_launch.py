@@ -226,6 +226,11 @@ def test_the_code_version_is_stable_within_a_process() -> None:
         (["runn"], "unknown command 'runn'"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["run", "--data", "no/such/folder"], "--data must be a folder, 'no/such/folder' is not; check the path"),
+        (
+            ["run", "--data", "foo://x"],
+            "--data must be an address that can be reached, foo://x cannot be (Protocol not",
+        ),
+        (["run", "--data", "memory://nothing"], "--data must be a folder, nothing is at memory://nothing"),
         (["check_quality", "--data", __file__], "test_launch.py' is not; check the path"),
         (["check_quality", *MOVIELENS], "check_quality reads raw data; say where it is with --data FOLDER"),
         (["run", "--set", "source.items=[{path: a, id: b, columns: {title: {kind: text}}}]"], "called ['title']"),

@@ -97,3 +97,22 @@ def test_a_disk_without_locks_is_one_message(tmp_path, monkeypatch) -> None:
         claim.claimed(str(tmp_path / "k.claim"), "`things`", print),
     ):
         pass
+
+
+def test_a_store_that_says_in_its_own_way_that_there_is_a_claim_makes_the_run_wait(tmp_path, monkeypatch) -> None:
+    fs, path = fsspec.core.url_to_fs(f"memory://{tmp_path}/k.claim")
+    create, refused = type(fs).pipe_file, []
+
+    def conflicting(self, path, value, mode="overwrite", **options):
+        if mode == "create" and self.exists(path):
+            refused.append(path)
+            raise OSError(errno.EINVAL, "PreconditionFailed")
+        create(self, path, value, **options)
+
+    monkeypatch.setattr(type(fs), "pipe_file", conflicting)
+    monkeypatch.setattr(claim, "STALE_S", 0.4)
+    fs.pipe_file(path, b"{}")
+    said = []
+    with claim.claimed(f"memory://{path}", "`things`", said.append) as require:
+        require()
+    assert refused and len(said) == 1

@@ -26,7 +26,7 @@ run: .venv/.installed ## the main job, on generated data or CONFIG=… DATA=…
 	$(BIN)/thaw run --config $(CONFIG) $(if $(DATA),--data $(DATA)) --out $(OUT) $(foreach s,$(SET),--set $(s))
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ONLY),-k "$(ONLY)")
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ONLY),-k "$(ONLY)")
 
 test-faults: .venv/.installed ## thirty runs killed while they write (`make test` kills five)
 	THAW_KILLS=30 $(BIN)/python -m pytest -n 2 --dist load tests/end_to_end/test_kills.py tests/end_to_end/test_records_job.py

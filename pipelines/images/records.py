@@ -20,6 +20,7 @@ from pipelines.config import ImageOptions
 from pipelines.images.decode import Decoder
 from pipelines.images.progress import advance
 from pipelines.images.read import Block, read_blocks
+from pipelines.records.framing import framed
 from pipelines.records.shard_file import Written, write_shard
 from pipelines.records.wire import encode
 from pipelines.storage import whole_file
@@ -93,10 +94,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
         pixels[:] = block.pixels
         ids = block.rows["example_id"].combine_chunks()
         values = {"example_id": np.array(ids.to_pylist(), dtype="S"), "label": numbers, "image": pixels}
-        data, offsets = encode(values, self._columns)
-        records = pa.Array.from_buffers(
-            pa.binary(), len(ids), [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
-        )
+        records = framed(*encode(values, self._columns))
         labels = pa.array((numbers >= self._half).astype(np.float32))
         times = pa.array(np.zeros(len(ids), np.int64))
         return pa.RecordBatch.from_arrays(

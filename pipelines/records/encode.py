@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.content.encoder import Encoder
 from pipelines.errors import ThawError
+from pipelines.records.framing import framed
 from pipelines.records.order import order_key, shard_of, signed
 from pipelines.records.wire import encode
 from schemas.examples import SPLITS
@@ -50,15 +51,7 @@ def encode_batch(batch: pa.RecordBatch, encoder: Encoder, seed: int, num_shards:
         **encoder.encode(batch, "item"),
     }
     data, offsets = encode(values, record_columns(encoder.state.inputs))
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise ThawError(
-            f"records of one Arrow batch must stay under 2 GiB, got {offsets[-1]} bytes; "
-            "lower spark.sql.execution.arrow.maxRecordsPerBatch"
-        )
     keys = order_key(ids, seed)
-    records = pa.Array.from_buffers(
-        pa.binary(), len(ids), [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
-    )
     return pa.RecordBatch.from_arrays(
         [
             pa.array(_split_numbers(batch.column("split")) * num_shards + shard_of(keys, num_shards), pa.int32()),
@@ -66,7 +59,7 @@ def encode_batch(batch: pa.RecordBatch, encoder: Encoder, seed: int, num_shards:
             batch.column("example_id"),
             batch.column("event_time"),
             batch.column("label"),
-            records,
+            framed(data, offsets),
         ],
         schema=PLACED,
     )

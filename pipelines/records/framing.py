@@ -1,4 +1,4 @@
-"""TFRecord frames: where each record lies, and its data's masked CRC.
+"""TFRecord frames: where each record lies, its data's masked CRC, and framed records as a column of Arrow's.
 
 The CRC of a length is the layout's affair, because it is the same for all records of one size.
 """
@@ -7,8 +7,10 @@ import struct
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.errors import ConfigError
 from pipelines.records.layout import FRAME_HEAD, FRAME_TAIL
 
 Bytes = NDArray[np.uint8]
@@ -26,6 +28,21 @@ def frames(data: bytes) -> tuple[Ints, Ints]:
         raise ValueError(f"record {len(starts) - 1} is cut off")
     ends = np.array(starts, np.int64)
     return ends[:-1], np.diff(ends)
+
+
+def framed(data: Bytes, offsets: Ints) -> pa.Array:
+    """Records and where each begins (rows + 1 offsets) as a binary array, without a copy of the records.
+
+    Raises ConfigError from 2 GiB on: what such an array's offsets cannot reach.
+    """
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ConfigError(
+            f"records that are encoded at a time must stay under 2 GiB, got {offsets[-1]} bytes; lower "
+            "images.block_images, or for the records of a log set records.writer to spark and lower "
+            "spark.sql.execution.arrow.maxRecordsPerBatch"
+        )
+    places = pa.py_buffer(offsets.astype(np.int32))
+    return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, [None, places, pa.py_buffer(data)])
 
 
 def crcs(data: bytes, starts: Ints, ends: Ints) -> Crcs:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipelines.errors import ThawError
+from pipelines.errors import ConfigError, ThawError
+from pipelines.records.framing import framed
 from pipelines.records.wire import decode, encode
 from schemas.manifest import ColumnEntry
 
@@ -128,3 +129,9 @@ def test_records_that_are_cut_off_are_noticed(columns: tuple[ColumnEntry, ...]) 
     data, _ = encode(values, columns)
     with pytest.raises(ValueError, match=r"cut off|cannot make up"):
         decode(data[:-5].tobytes(), columns)
+
+
+def test_records_that_one_array_cannot_hold_are_told_and_how_to_take_fewer() -> None:
+    assert framed(np.frombuffer(b"abcd", np.uint8), np.array([0, 1, 4])).to_pylist() == [b"a", b"bcd"]
+    with pytest.raises(ConfigError, match=r"under 2 GiB, got 2147483648 bytes; lower images\.block_images"):
+        framed(np.empty(0, np.uint8), np.array([0, 1 << 31]))

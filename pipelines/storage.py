@@ -10,6 +10,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -388,9 +389,19 @@ def sha256_of(fs: Any, path: str) -> str:
 
 
 def fingerprint(root: str, paths: list[str]) -> str:
-    """Digest of source files: names relative to `root`, and contents."""
+    """Digest of source files: names relative to `root`, and contents. Many are read at a time: a store is far away."""
     fs, _ = fsspec.core.url_to_fs(root)
-    return digest([[posixpath.relpath(path, root), sha256_of(fs, path)] for path in sorted(paths)])
+
+    def described(some: list[str]) -> list[list[str]]:
+        # A name that is not UTF-8 is escaped, so that it can be written down.
+        names = [posixpath.relpath(path, root).encode("utf-8", "backslashreplace").decode() for path in some]
+        return [[name, sha256_of(fs, path)] for name, path in zip(names, some, strict=True)]
+
+    ordered = sorted(paths)
+    step = max(1, len(ordered) >> 12)  # a task that waits takes memory: thousands, however many files
+    groups = [ordered[start : start + step] for start in range(0, len(ordered), step)]
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        return digest([one for group in threads.map(described, groups) for one in group])
 
 
 def _file_system(path: str) -> tuple[Any, str]:

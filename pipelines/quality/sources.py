@@ -17,6 +17,13 @@ from pipelines.config import Config, ContentSource, InteractionSource, SourceFil
 from pipelines.errors import SourceError
 from pipelines.storage import Dataset
 
+
+class _Published(ContentSource):
+    """A content source that is a table of a published dataset: the files that its manifest names, and no other."""
+
+    files: tuple[str, ...]
+
+
 Source = InteractionSource | ContentSource
 _UNREADABLE = (".zip", ".xz", ".7z", ".tar", ".tgz", ".rar", ".zst", ".lzma")
 _SAMPLE_LINES = 1_000
@@ -43,9 +50,10 @@ def source_files(data: str, label: str, source: SourceFile) -> list[str]:
 
     Spark leaves hidden files out without a word, so one that is named is refused.
     """
-    # A published dataset's path is a whole address: `with_datasets`.
-    fs, root = fsspec.core.url_to_fs(source.path if "://" in source.path else data)
-    path = root if "://" in source.path else posixpath.join(root, source.path)
+    if isinstance(source, _Published):
+        return sorted(source.files)
+    fs, root = fsspec.core.url_to_fs(data)
+    path = posixpath.join(root, source.path)
     if fs.isdir(path):
         base = path.rstrip("/")
         parts = {file: posixpath.relpath(file, base).split("/") for file in fs.find(path)}
@@ -78,8 +86,11 @@ def with_datasets(config: Config, published: Mapping[str, Dataset]) -> Config:
     def resolved(source: ContentSource) -> ContentSource:
         if source.dataset is None:
             return source
-        fs, root = fsspec.core.url_to_fs(published[source.dataset].path)
-        return source.model_copy(update={"path": posixpath.join(fs.unstrip_protocol(root), "vectors")})
+        places = map(fsspec.core.url_to_fs, published[source.dataset].table_paths("vectors"))
+        files = tuple(fs.unstrip_protocol(path) for fs, path in places)
+        # Its path is that of the folder: whatever lies in the data folder under the dataset's name is none of its.
+        path = posixpath.dirname(files[0])
+        return _Published.model_construct(**{**dict(source), "path": path, "files": files})
 
     sides = {"items": tuple(map(resolved, config.source.items)), "users": tuple(map(resolved, config.source.users))}
     return config.model_copy(update={"source": config.source.model_copy(update=sides)})

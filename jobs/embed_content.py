@@ -8,7 +8,6 @@ import argparse
 import sys
 
 import fsspec
-import pyarrow as pa
 
 from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
@@ -20,8 +19,9 @@ from pipelines.images.embed import EmbedImages, load_encoder, vector_length
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.plan import check_share, plan_vectors
 from pipelines.images.progress import Progress
+from pipelines.images.read import quarantine_table
 from pipelines.images.records import Keep, take, work_folder, write_groups
-from schemas.columns import TIME_MIN_US
+from pipelines.records.shard_file import remove_strays
 from schemas.images import CONTENT_VECTORS
 from schemas.interactions import QUARANTINE
 from schemas.manifest import Shard, TableEntry, column_entries, digest
@@ -51,7 +51,7 @@ def run(context: Context) -> Draft:
     work = work_folder(staging)
     fs, _ = fsspec.core.url_to_fs(work)
     fs.makedirs(work, exist_ok=True)
-    listing = list_images(data, options, work, context.say)
+    listing = list_images(data, options, work, context.say, labelled=False)
     plan = plan_vectors(listing, options)
     check_share(listing.num_rows, plan.bad, options.max_quarantine_share)
     blocks = [plan.rows.slice(start, options.block_rows) for start in range(0, plan.rows.num_rows, options.block_rows)]
@@ -79,24 +79,31 @@ def run(context: Context) -> Draft:
     context.say("rows     " + " + ".join(f"{count:,} {name}" for name, count in rows.items()).replace(" + ", " = ", 1))
     if 2 * rows["in"] != sum(rows.values()):
         raise ThawError(f"every image must come out once, these do not: {rows}")
-    undated = plan.rows["valid_from"].to_pylist().count(TIME_MIN_US)
+    undated = sum(result.get("always", 0) for result in done)
     if undated:
         context.say(
             f"note: {undated:,} vectors apply always, because nothing says from when; set images.embed.valid_from to "
             "the end of the encoder's training where it saw the log, or valid_from of a table to the images' own times"
         )
-    quarantine = pa.Table.from_pylist(
-        sorted(bad, key=lambda row: tuple(row.values())), schema=storage.arrow_schema(QUARANTINE)
-    )
+    if out > undated and options.embed.valid_from is None:
+        context.say(
+            f"note: {out - undated:,} vectors apply from their images' own times; if the encoder saw the log, set "
+            "images.embed.valid_from to the end of its training"
+        )
+    remove_strays(staging, [shard.path for shard in shards])
     tables = {
         "vectors": TableEntry(format="parquet", columns=column_entries(CONTENT_VECTORS), shards=tuple(shards)),
-        "quarantine": storage.write_arrow(staging, "quarantine", quarantine, QUARANTINE),
+        "quarantine": storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE),
     }
     facts = {
         "rows": rows,
         "vector_length": length,
         "apply_always": undated,
-        "encoder": {"sha256": model_digest(config), "layer": options.embed.layer},
+        "encoder": {
+            "sha256": model_digest(config),
+            "layer": options.embed.layer,
+            "valid_from": options.embed.valid_from,
+        },
     }
     return Draft(tables, facts)
 

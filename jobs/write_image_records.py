@@ -19,8 +19,9 @@ from pipelines.errors import ConfigError, ThawError
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.plan import check_share, plan_records
 from pipelines.images.progress import Progress
+from pipelines.images.read import quarantine_table
 from pipelines.images.records import Keep, WriteImageShards, take, work_folder, write_groups
-from pipelines.records.shard_file import Written, shard_name
+from pipelines.records.shard_file import Written, remove_strays, shard_name
 from pipelines.records.shuffle_check import check_shuffle
 from schemas.examples import SPLITS
 from schemas.images import IMAGES, image_columns
@@ -61,6 +62,7 @@ def run(context: Context) -> Draft:
         _ = pipeline | "WriteImageShards" >> write | "Keep" >> Keep(f"{work}/written.json")
     done = take(f"{work}/written.json")
     fs.rm(work, recursive=True)
+    remove_strays(staging, names)
 
     unreadable = [row for result in done for row in result["bad"]]
     bad = [*plan.bad, *unreadable]
@@ -81,10 +83,7 @@ def run(context: Context) -> Draft:
         checked.pop("positives", None)
         splits[split] = {**checked, "classes": class_counts(images, split, plan.classes)}
     tables["images"] = storage.write_arrow(staging, "images", images.sort_by("example_id"), IMAGES)
-    quarantine = pa.Table.from_pylist(
-        sorted(bad, key=lambda row: tuple(row.values())), schema=storage.arrow_schema(QUARANTINE)
-    )
-    tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine, QUARANTINE)
+    tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE)
     rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
     context.say(f"rows     {rows['in']:,} in = {out:,} out + {len(bad):,} quarantined + {plan.duplicates:,} duplicates")
     shape = {"height": options.height, "width": options.width, "channels": options.channels}

@@ -5,14 +5,11 @@ import re
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipelines.config import ImageOptions
 
 _ADDRESS = re.compile(r"<[^>]* at 0x[0-9a-fA-F]+>")
-
-# `max_pixels` is looked at before anything is decoded; Pillow's own warning would come first.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class UnreadableError(Exception):
@@ -26,6 +23,8 @@ class Decoder:
         self._size = options.width, options.height
         self._mode = "RGB" if options.channels == 3 else "L"
         self._resize, self._max_pixels = options.resize, options.max_pixels
+        # `max_pixels` is looked at before anything is decoded; Pillow's own warning would come first.
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
     def decode(self, data: bytes) -> bytes:
         """Pixels (height, width, channels), row by row, of a JPEG or PNG. Raises UnreadableError with the reason."""
@@ -57,13 +56,15 @@ class Decoder:
         return self._fitted(Image.frombytes("L", (width, height), data))
 
     def _pixels(self, image: Image.Image) -> bytes:
-        if image.size == self._size and image.mode == self._mode and "exif" not in image.info:
-            return image.tobytes()
         if image.format == "JPEG" and self._size[0] * 4 <= image.width and self._size[1] * 4 <= image.height:
             # A large photograph is decoded at a half, a quarter or an eighth, never below twice what is asked for.
             image.draft(None, (self._size[0] * 2, self._size[1] * 2))
-        upright = ImageOps.exif_transpose(image)
-        return self._fitted(_flat(upright))
+        # A PNG may say of its transparency and rotation after its pixels.
+        image.load()
+        as_wanted = image.size == self._size and image.mode == self._mode
+        if as_wanted and not image.has_transparency_data and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image.tobytes()
+        return self._fitted(_flat(ImageOps.exif_transpose(image)))
 
     def _fitted(self, image: Image.Image) -> bytes:
         """Converted, then resized."""

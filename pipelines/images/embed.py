@@ -25,6 +25,7 @@ from pipelines.images.decode import Decoder
 from pipelines.images.progress import advance
 from pipelines.images.read import read_block
 from pipelines.storage import arrow_schema, describe_shard, write_parquet
+from schemas.columns import TIME_MIN_US
 from schemas.images import CONTENT_VECTORS
 
 
@@ -74,7 +75,8 @@ class KerasHandler(ModelHandler[Pixels, tuple[int, bytes], Any]):  # type: ignor
 class EmbedImages(beam.PTransform):  # type: ignore[misc]
     """Write the vectors of the images of each row group of `listing`, group `n` to the file of part `parts[n]`.
 
-    PBegin -> PCollection[dict] of `shard` (a written file) or `bad` (rows for the quarantine). Groups are in the order
+    PBegin -> PCollection[dict] of `shard` (a written file) and `always` (its vectors without a time), or of `bad` (rows
+    for the quarantine). A worker holds the vectors of the part that it writes. Groups are in the order
     of (item_id, valid_from), and so is what is written.
     """
 
@@ -147,7 +149,7 @@ def load_encoder(options: EmbedOptions) -> Any:
             fs, inside = fsspec.core.url_to_fs(path)
             file.write_bytes(fs.cat_file(inside))
             model = keras.saving.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file is met by zipfile, json, h5py and Keras, each with errors of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"images.embed.model must be a .keras file, {path} cannot be loaded: {reason}") from None
     if options.layer is None:
@@ -155,13 +157,20 @@ def load_encoder(options: EmbedOptions) -> Any:
     names = [layer.name for layer in model.layers]
     if options.layer not in names:
         raise ConfigError(f"images.embed.layer must be a layer of the model, got {options.layer!r}; it has {names}")
-    return keras.Model(model.input, model.get_layer(options.layer).output)
+    try:
+        return keras.Model(model.input, model.get_layer(options.layer).output)
+    except (AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"images.embed.layer must be a layer of a functional or sequential model, {path} is none "
+            f"({str(error).splitlines()[0]}); remove images.embed.layer, or save the model up to that layer"
+        ) from None
 
 
 def vector_length(model: Any, options: ImageOptions) -> int:
     """Numbers of a vector. Raises ConfigError where the model does not take these images, or gives no vectors."""
     wanted = (options.height, options.width, options.channels)
-    taken = tuple(model.input_shape[1:]) if isinstance(model.input_shape, tuple) else None
+    shape = getattr(model, "input_shape", None)
+    taken = tuple(shape[1:]) if isinstance(shape, tuple) else None
     fits = taken is not None and len(taken) == 3
     if not fits or any(size not in (None, want) for size, want in zip(taken or (), wanted, strict=True)):
         raise ConfigError(
@@ -198,6 +207,14 @@ def _write(element: tuple[int, Iterable[tuple[int, bytes]]], folder: str) -> dic
     name = part_name(number)
     fs, path = fsspec.core.url_to_fs(posixpath.join(folder, name))
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
-    batches = (batch for _, data in sorted(blocks) for batch in pa.ipc.open_stream(data).read_all().to_batches())
-    rows = write_parquet(posixpath.join(folder, name), batches, arrow_schema(CONTENT_VECTORS))
-    return {"shard": describe_shard(folder, name, rows).model_dump(mode="json")}
+    always = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal always
+        for _, data in sorted(blocks):
+            for batch in pa.ipc.open_stream(data).read_all().to_batches():
+                always += batch.column("valid_from").to_pylist().count(TIME_MIN_US)
+                yield batch
+
+    rows = write_parquet(posixpath.join(folder, name), batches(), arrow_schema(CONTENT_VECTORS))
+    return {"shard": describe_shard(folder, name, rows).model_dump(mode="json"), "always": always}

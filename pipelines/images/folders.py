@@ -12,6 +12,7 @@ import fsspec
 
 from pipelines.errors import SourceError
 from pipelines.images.listing import Found, Place
+from schemas.manifest import digest
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _BLOCK_BYTES = 1 << 22
@@ -26,6 +27,7 @@ class _Entry(NamedTuple):
     size: int = 0
     is_folder: bool = False
     problem: str | None = None
+    is_linked_folder: bool = False
 
 
 def find(place: Place) -> list[Found]:
@@ -41,8 +43,13 @@ def find(place: Place) -> list[Found]:
         prefix = folder.strip("/") + "/" if folder.strip("/") else ""
         for entry in entries:
             inside = entry.path.removeprefix(prefix)
-            if not entry.path.startswith(prefix) or any(part[0] in "._" for part in inside.split("/") if part):
+            if not entry.path.startswith(prefix) or any(map(_hidden, inside.split("/"))):
                 continue
+            if entry.is_linked_folder:
+                raise SourceError(
+                    f"{place.key}: a folder of images must be no link, {place.source.path}/{entry.path} is one; put "
+                    "the folder itself there, or name it as a source of its own"
+                )
             label, slash, rest = inside.partition("/")
             if entry.is_folder:
                 classes.setdefault(label, 0)
@@ -68,10 +75,16 @@ def find(place: Place) -> list[Found]:
 
 def source_files(place: Place) -> list[str]:
     """The files that a source is made of."""
-    if archive_ending(place.source.path):
-        return [place.path()]
     fs, _ = fsspec.core.url_to_fs(place.data)
-    return [fs.unstrip_protocol(path) for path in fs.find(place.path())]
+    if archive_ending(place.source.path):
+        return [place.path()] if fs.isfile(place.path()) else []
+    # One listing says of all but links what they are: an object store would be asked for each file otherwise.
+    found = fs.find(place.path(), detail=True).items()
+    return [
+        fs.unstrip_protocol(path)
+        for path, about in found
+        if about["type"] == "file" or (about["type"] != "directory" and fs.isfile(path))
+    ]
 
 
 def archive_ending(path: str) -> str:
@@ -87,8 +100,7 @@ def unpacked(place: Place, path: str) -> str:
     if not path.lower().endswith((".gz", ".tgz")):
         return path
     # Compressed bytes have no places to read from: the workers get plain ones.
-    number = "".join(letter for letter in place.key if letter.isdigit())
-    target = posixpath.join(place.scratch, f"{number}-{posixpath.basename(path)}.plain")
+    target = posixpath.join(place.scratch, f"{digest(path)[:16]}-{posixpath.basename(path)}.plain")
     out_fs, _ = fsspec.core.url_to_fs(target)
     try:
         with fs.open(path, "rb") as packed, gzip.open(packed) as source, out_fs.open(target, "wb") as file:
@@ -107,8 +119,16 @@ def _in_folder(place: Place) -> Iterator[_Entry]:
     for path, about in fs.find(root, withdirs=True, detail=True).items():
         if path.rstrip("/") != root:
             inside = posixpath.relpath(path, root)
-            problem = None if about["type"] in ("file", "directory") else "image: not a file"
-            yield _Entry(inside, fs.unstrip_protocol(path), is_folder=about["type"] == "directory", problem=problem)
+            kind = about["type"]
+            if about.get("islink"):
+                kind = "file" if fs.isfile(path) else "link to a folder" if fs.isdir(path) else "link to nothing"
+            yield _Entry(
+                inside,
+                fs.unstrip_protocol(path),
+                is_folder=kind == "directory",
+                is_linked_folder=kind == "link to a folder",
+                problem=None if kind in ("file", "directory") else "image: not a file",
+            )
 
 
 def _in_archive(place: Place) -> Iterator[_Entry]:
@@ -134,3 +154,8 @@ def _in_archive(place: Place) -> Iterator[_Entry]:
         raise SourceError(
             f"{place.key}: {place.source.path} must be a whole tar archive ({error}); get it again"
         ) from None
+
+
+def _hidden(name: str) -> bool:
+    """What systems put beside images. A name that begins with `_` is a camera's."""
+    return name.startswith(".") or name == "__MACOSX"

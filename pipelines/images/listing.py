@@ -68,6 +68,8 @@ class Place:
     scratch: str
     """A folder for what must be unpacked first; every worker reads it."""
     say: Callable[[str], None]
+    labelled: bool = True
+    """Whether the columns of labels and splits of a table are read."""
 
     def path(self, inside: str | None = None) -> str:
         """Address of what lies at `inside` (default: the source's path) in the data folder.
@@ -78,11 +80,13 @@ class Place:
         return str(fs.unstrip_protocol(within(root, self.source.path if inside is None else inside, self.key)))
 
 
-def list_images(data: str, options: ImageOptions, scratch: str, say: Callable[[str], None]) -> pa.Table:
+def list_images(
+    data: str, options: ImageOptions, scratch: str, say: Callable[[str], None], labelled: bool = True
+) -> pa.Table:
     """Every image of every source, as LISTING, in the order of the sources. Raises SourceError."""
     tables = []
     for number, source in enumerate(options.sources):
-        place = Place(f"images.sources[{number}]", source, options, data, scratch, say)
+        place = Place(f"images.sources[{number}]", source, options, data, scratch, say, labelled)
         found = [_utf8(row) for row in _reader(source)(place)]
         if not found:
             raise SourceError(f"{place.key} must hold images, {source.path} holds none; correct its path, or --data")
@@ -97,16 +101,17 @@ def image_files(data: str, options: ImageOptions) -> list[str]:
     from pipelines.images import folders, tables
 
     files: set[str] = set()
+    named: set[str] = set()
     for number, source in enumerate(options.sources):
-        place = Place(f"images.sources[{number}]", source, options, data, "", lambda line: None)
+        place = Place(f"images.sources[{number}]", source, options, data, "", lambda line: None, labelled=False)
         if source.format == "folders":
             files |= set(folders.source_files(place))
         elif source.format == "idx":
-            files |= {place.path(), place.path(source.labels)} if source.labels else {place.path()}
+            named |= {place.path(), place.path(source.labels)} if source.labels else {place.path()}
         else:
-            files |= {place.path(), *(row.file for row in tables.find(place))}
+            named |= {place.path(), *(row.file for row in tables.find(place))}
     fs, _ = fsspec.core.url_to_fs(data)
-    return sorted(file for file in files if fs.isfile(file))
+    return sorted(files | {file for file in named - files if fs.isfile(file)})
 
 
 def within(root: str, inside: str, key: str) -> str:

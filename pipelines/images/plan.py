@@ -10,6 +10,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pipelines.config import ImageOptions
 from pipelines.errors import ConfigError, QualityGateError, SourceError
 from pipelines.images.read import quarantined
 from pipelines.records.order import order_key, shard_of
-from schemas.columns import TIME_MIN_US
+from schemas.columns import TIME_MAX_US, TIME_MIN_US
 from schemas.examples import SPLITS
 
 
@@ -33,9 +34,12 @@ class Plan:
     bad: list[dict[str, str]]
     """Rows for the quarantine, without a look at the image."""
     duplicates: int
-    """Rows that name an image of an earlier row again, and say the same of it."""
+    """Rows that name an image of another row again, and say the same of it."""
     superseded: int = 0
-    """Images of an item with a newer one from the same moment on: their vectors would never apply."""
+    """Images of an item with a newer one from the same moment on: their vectors would never apply.
+
+    That is said of their times alone, before any is opened: where the newest cannot be read, none takes its place.
+    """
 
 
 def example_id(name: str) -> str:
@@ -97,23 +101,30 @@ def plan_vectors(listing: pa.Table, options: ImageOptions) -> Plan:
 def distinct(listing: pa.Table, key: Sequence[str], says: Sequence[str]) -> tuple[pa.Table, list[dict[str, str]], int]:
     """Rows that may be read, one of each `key`; rows for the quarantine; and how many rows repeat another.
 
-    A row that has the key of an earlier one repeats it if it `says` the same, and contradicts it if not.
+    Rows of one key repeat each other if all `say` the same, else all contradict each other, and none is read: the order
+    of the rows decides nothing. Of repeating rows the first by source and file is kept, within a file the last: in a
+    tar archive, the later member of a name replaces the earlier.
     """
     bad: list[dict[str, str]] = []
     kept: list[int] = []
-    seen: dict[tuple[object, ...], tuple[object, ...]] = {}
-    duplicates = 0
+    alike: dict[tuple[object, ...], list[int]] = {}
     keys, said = (list(zip(*(listing[name].to_pylist() for name in names), strict=True)) for names in (key, says))
     for place, problem in enumerate(listing["problem"].to_pylist()):
-        first = seen.setdefault(keys[place], said[place]) if problem is None else None
-        if problem is None and len(seen) > len(kept):
-            kept.append(place)
-        elif problem is None and first == said[place]:
-            duplicates += 1
+        if problem is None:
+            alike.setdefault(keys[place], []).append(place)
         else:
-            reason = problem or f"{says[0]}: another row of the same {key[0]} says otherwise"
-            bad.append(quarantined(listing.slice(place, 1).to_pylist()[0], reason))
-    return listing.take(pa.array(kept, pa.int64())), bad, duplicates
+            bad.append(quarantined(_row(listing, place), problem))
+    duplicates = 0
+    for places in alike.values():
+        if len(places) == 1:
+            kept += places
+        elif len({said[place] for place in places}) == 1:
+            kept.append(min(places, key=lambda place: _precedence(_row(listing, place))))
+            duplicates += len(places) - 1
+        else:
+            reason = f"{says[0]}: another row of the same {key[0]} says otherwise"
+            bad += [quarantined(_row(listing, place), reason) for place in places]
+    return listing.take(pa.array(sorted(kept), pa.int64())), bad, duplicates
 
 
 def cut_splits(ids: Sequence[str], given: Sequence[str | None], options: ImageOptions, seed: int) -> list[str]:
@@ -152,14 +163,31 @@ def check_share(rows_in: int, bad: Sequence[Mapping[str, str]], largest: float) 
     )
 
 
+def _row(listing: pa.Table, place: int) -> dict[str, Any]:
+    """One row of a listing."""
+    row: dict[str, Any] = listing.slice(place, 1).to_pylist()[0]
+    return row
+
+
+def _precedence(row: dict[str, Any]) -> tuple[object, ...]:
+    """A total order of rows, by all that they say."""
+    rest = ((value is not None, value) for value in row.values())
+    return row["source"], row["file"], -row["offset"], *rest
+
+
 def _utc_us(text: str) -> int:
     """A date or ISO time, UTC where it says no zone, in microseconds. Raises ConfigError."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"images.embed.valid_from must be a date such as 2024-01-31, got {text!r}") from None
+        raise ConfigError(f"images.embed.valid_from must be a date, got {text!r}; set one such as 2024-01-31") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    micros = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    if not TIME_MIN_US <= micros <= TIME_MAX_US:
+        raise ConfigError(
+            f"images.embed.valid_from must be between 1900 and 2100, got {text!r}; set the encoder's date"
+        )
+    return micros
 
 
 def _classes(rows: pa.Table, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], pa.Table, list[dict[str, str]]]:
@@ -175,11 +203,7 @@ def _classes(rows: pa.Table, given: tuple[str, ...] | None) -> tuple[tuple[str, 
             f"a class must have images, {missing[0]!r} of images.classes has none; there are {sorted(there)[:20]}"
         )
     strange = [place for place, label in enumerate(labels) if label not in given]
-    bad = [
-        quarantined(row, "label: not among images.classes")
-        for place in strange
-        for row in rows.slice(place, 1).to_pylist()
-    ]
+    bad = [quarantined(_row(rows, place), "label: not among images.classes") for place in strange]
     known = np.setdiff1d(np.arange(len(labels)), strange)
     return given, rows.take(known), bad
 

@@ -1,15 +1,28 @@
 """Rows of a listing to pixels, a block at a time: the bytes from where they lie, then decoded. No engine."""
 
+import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from pipelines.errors import SourceError
 from pipelines.images.decode import Decoder, UnreadableError
+from pipelines.storage import arrow_schema
+from schemas.interactions import QUARANTINE
 from schemas.manifest import canonical_json
+
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+_FOR_GOOD = (*_NOT_THERE, IsADirectoryError, PermissionError)
+"""What is wrong with one image, and will be so again. Any other error is a disk's or a network's."""
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+_PAUSES_S = (0.5, 2.0)
+"""Before a read that failed is tried again."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,10 @@ def read_blocks(rows: pa.Table, decoder: Decoder, block_rows: int) -> Iterator[B
 
 
 def read_block(rows: pa.Table, decoder: Decoder) -> Block:
-    """Read and decode. An image that cannot be is set aside, whatever is wrong with it."""
+    """Read and decode. An image that cannot be is set aside, whatever is wrong with it.
+
+    Raises SourceError where a disk or a store fails, again and again: nothing is known of the image then.
+    """
     columns = [rows[name].to_pylist() for name in ("file", "offset", "size", "height", "width")]
     pixels: list[bytes] = []
     good: list[int] = []
@@ -39,7 +55,7 @@ def read_block(rows: pa.Table, decoder: Decoder) -> Block:
     for place, (data, height, width) in enumerate(zip(read_bytes(*columns[:3]), *columns[3:], strict=True)):
         try:
             if isinstance(data, Exception):
-                raise UnreadableError(_why(data))
+                data = _again(data, *(column[place] for column in columns[:3]))
             pixels.append(decoder.from_grey(data, height, width) if height else decoder.decode(data))
             good.append(place)
         except UnreadableError as error:
@@ -49,7 +65,22 @@ def read_block(rows: pa.Table, decoder: Decoder) -> Block:
 
 def read_bytes(files: Sequence[str], offsets: Sequence[int], sizes: Sequence[int]) -> Iterator[bytes | Exception]:
     """The bytes of each image, or why there are none. Offset -1: the whole file."""
-    fs, _ = fsspec.core.url_to_fs(files[0])
+    # An archive that was unpacked lies where the output does, which may be another file system than the others'.
+    systems: dict[str, Any] = {}
+    rows: dict[Any, list[tuple[str, int, int]]] = {}
+    where = []
+    for row in zip(files, offsets, sizes, strict=True):
+        host = "/".join(row[0].split("/", 3)[:3]) if "://" in row[0] else ""
+        if host not in systems:
+            systems[host] = fsspec.core.url_to_fs(row[0])[0]
+        where.append(systems[host])
+        rows.setdefault(systems[host], []).append(row)
+    found = {fs: _read(fs, *zip(*of, strict=True)) for fs, of in rows.items()}
+    return (next(found[fs]) for fs in where)
+
+
+def _read(fs: Any, files: Sequence[str], offsets: Sequence[int], sizes: Sequence[int]) -> Iterator[bytes | Exception]:
+    """`read_bytes` of one file system."""
     if isinstance(fs, LocalFileSystem):
         return _local(files, offsets, sizes)
     starts = [None if offset < 0 else offset for offset in offsets]
@@ -62,6 +93,11 @@ def quarantined(row: dict[str, object], reason: str) -> dict[str, str]:
     """A row of the quarantine: `schemas.interactions.QUARANTINE`."""
     kept = {key: row[key] for key in ("label", "split", "item_id") if row.get(key) is not None}
     return {"source": str(row["source"]), "file": str(row["name"]), "reason": reason, "row": canonical_json(kept)}
+
+
+def quarantine_table(bad: Sequence[dict[str, str]]) -> pa.Table:
+    """Rows for the quarantine as its table, in an order of their own."""
+    return pa.Table.from_pylist(sorted(bad, key=lambda row: tuple(row.values())), schema=arrow_schema(QUARANTINE))
 
 
 def _local(files: Sequence[str], offsets: Sequence[int], sizes: Sequence[int]) -> Iterator[bytes | Exception]:
@@ -77,7 +113,7 @@ def _local(files: Sequence[str], offsets: Sequence[int], sizes: Sequence[int]) -
                     if path not in opened:
                         opened[path] = os.open(path, os.O_RDONLY)
                     yield os.pread(opened[path], size, offset)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 yield error
     finally:
         for handle in opened.values():
@@ -97,7 +133,23 @@ def _whole(path: str) -> bytes:
         os.close(handle)
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "image: no such file"
-    return f"image: cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
+def _again(error: Exception, file: str, offset: int, size: int) -> bytes:
+    """Read once more, and once more, unless it is the image that is wrong. Raises UnreadableError or SourceError."""
+    for pause in (*_PAUSES_S, None):
+        why = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, _NOT_THERE):
+            raise UnreadableError("image: no such file")
+        # A ValueError is a name that cannot be, such as one with a NUL.
+        if isinstance(error, (*_FOR_GOOD, ValueError)) or getattr(error, "errno", None) in _NO_NAMES:
+            raise UnreadableError(f"image: cannot be read ({why})")
+        if pause is None:
+            break
+        time.sleep(pause)
+        (data,) = read_bytes([file], [offset], [size])
+        if not isinstance(data, Exception):
+            return data
+        error = data
+    raise SourceError(
+        f"every image must be readable or not there, {file} failed {len(_PAUSES_S) + 1} times ({why}); check the disk, "
+        "or the store and the way to it, and run the job again"
+    )

@@ -27,8 +27,8 @@ def find(place: Place) -> list[Found]:
     time = source.valid_from
     names = {
         "image": source.image,
-        "label": source.label,
-        "split_column": source.split_column,
+        "label": source.label if place.labelled else None,
+        "split_column": source.split_column if place.labelled else None,
         "item_id": source.item_id,
         "valid_from": time.column if time else None,
     }

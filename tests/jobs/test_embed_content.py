@@ -1,6 +1,7 @@
 """The job: a vector an image, what the model makes of its pixels, valid from when the configuration says."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def run(tmp_path, data, chosen):
     return execute(JOB, chosen, Workspace.open(str(tmp_path / "out")), str(data)).dataset
 
 
-def test_a_vector_is_the_models_output_from_the_images_own_time_on(tmp_path, data, encoder) -> None:
+def test_a_vector_is_the_models_output_from_the_images_own_time_on(tmp_path, data, encoder, capsys) -> None:
     import keras
 
     vectors = run(tmp_path, data, config(encoder))
@@ -98,6 +99,8 @@ def test_a_vector_is_the_models_output_from_the_images_own_time_on(tmp_path, dat
         expected = model(pixels(number)[None, :, :, None].astype(np.float32)).numpy()[0]
         np.testing.assert_allclose(row["vector"], expected, rtol=1e-4, atol=1e-3)
     vectors.verify()
+    assert "20 vectors apply from their images' own times; if the encoder saw the log" in capsys.readouterr().err
+    assert vectors.manifest.facts["apply_always"] == 0
 
 
 def _own(tmp_path, data, encoder):
@@ -105,8 +108,10 @@ def _own(tmp_path, data, encoder):
     return run(tmp_path / "own", data, config(encoder)).read_table("vectors").to_pylist()
 
 
-def test_the_encoders_training_delays_what_is_older(tmp_path, data, encoder) -> None:
+def test_the_encoders_training_delays_what_is_older(tmp_path, data, encoder, capsys) -> None:
     vectors = run(tmp_path, data, config(encoder, valid_from="2024-01-10"))
+    assert "note:" not in capsys.readouterr().err
+    assert vectors.manifest.facts["encoder"]["valid_from"] == "2024-01-10"
     rows = vectors.read_table("vectors").to_pylist()
     days = {(row["item_id"], (row["valid_from"] - US_2024) // 86_400_000_000): row["vector"] for row in rows}
     # Of the two images of sku0 to sku4, of days 0 to 9, only the newer one can ever apply.
@@ -122,10 +127,15 @@ def test_a_vector_without_a_time_applies_always_and_a_note_says_so(tmp_path, dat
     source = {"path": "p", "format": "folders"}
     (data / "q" / "class").mkdir(parents=True, exist_ok=True)
     (data / "q" / "class" / "größe.png").write_bytes((data / "p" / "i1.png").read_bytes())
-    vectors = run(tmp_path, data, config(encoder, {**source, "path": "q"}))
+    (data / "q" / "class" / "broken.png").write_bytes(b"no")
+    chosen = config(encoder, {**source, "path": "q"})
+    chosen = chosen.model_copy(update={"images": chosen.images.model_copy(update={"max_quarantine_share": 0.5})})
+    vectors = run(tmp_path, data, chosen)
+    (data / "q" / "class" / "broken.png").unlink()
     (row,) = vectors.read_table("vectors").to_pylist()
     assert (row["item_id"], row["valid_from"]) == ("größe", TIME_MIN_US)
     assert "1 vectors apply always" in capsys.readouterr().err
+    assert vectors.manifest.facts["apply_always"] == 1
     named = run(tmp_path, data, config(encoder, {**source, "path": "q"}, item_id="path"))
     assert named.read_table("vectors")["item_id"].to_pylist() == ["q/class/größe"]
 
@@ -141,10 +151,21 @@ def test_another_layer_gives_its_own_output_and_several_workers_the_same_rows(tm
 
 
 def test_an_encoder_that_cannot_be_is_told_before_any_image_is_read(tmp_path, data, encoder) -> None:
+    import keras
+
     (tmp_path / "text.keras").write_text("no model")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w"):
+        pass
+    (tmp_path / "cut.keras").write_bytes(Path(encoder).read_bytes()[:-30])
+    unbuilt = tmp_path / "unbuilt.keras"
+    keras.Sequential([keras.layers.Dense(2, name="inner")]).save(unbuilt)
     cases = {
         "set images.embed.model, or --model": {"model": None},
         "text.keras cannot be loaded": {"model": str(tmp_path / "text.keras")},
+        "empty.keras cannot be loaded": {"model": str(tmp_path / "empty.keras")},
+        "cut.keras cannot be loaded": {"model": str(tmp_path / "cut.keras")},
+        "unbuilt.keras is none": {"model": str(unbuilt), "layer": "inner"},
+        "the model takes, None": {"model": str(unbuilt)},
         "nowhere.keras cannot be loaded": {"model": str(tmp_path / "nowhere.keras")},
         "'pool'; it has": {"layer": "pool"},
     }
@@ -180,7 +201,8 @@ def test_two_images_of_one_item_and_moment_are_told_by_the_gate(tmp_path, data, 
 def test_the_model_may_be_named_on_the_command_line(tmp_path, data, encoder) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
-        "name: x\nseed: 7\nbeam: {workers: 1}\nimages:\n  height: 4\n  width: 5\n  channels: 1\n  sources:\n"
+        "name: x\nseed: 7\nbeam: {workers: 1}\nimages:\n  height: 4\n  width: 5\n  channels: 1\n"
+        "  max_quarantine_share: 0.1\n  sources:\n"
         "    - {path: list.csv, format: table, image: file, item_id: sku, valid_from: {column: shot, unit: s}}\n"
     )
     arguments = ["embed_content", "--config", str(path), "--data", str(data), "--out", str(tmp_path / "out")]

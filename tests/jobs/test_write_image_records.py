@@ -1,6 +1,7 @@
 """The job: every image is counted, the bytes depend on nothing but images, options and seed, and it resumes."""
 
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import cli
+from jobs import cli, write_image_records
 from jobs.launch import execute
 from jobs.write_image_records import JOB
 from pipelines.config import parse_config
@@ -149,3 +150,27 @@ def test_a_users_mistakes_are_exit_code_2_and_a_gate_3(tmp_path, data, capsys) -
     assert cli.main([*arguments, "--runner", "NoSuchRunner"]) == 2
     assert cli.main([*arguments, "--set", "images.max_quarantine_share=0"]) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf_8_stops_no_run_and_no_resuming(tmp_path) -> None:
+    folder = tmp_path / "data" / "pictures" / "cat"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(png(1))
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(png(2))
+    chosen = config(images={"sources": [{"path": "pictures"}]})
+    workspace = Workspace.open(str(tmp_path / "out"))
+    first, second = (execute(JOB, chosen, workspace, str(tmp_path / "data")) for _ in range(2))
+    (row,) = first.dataset.read_table("quarantine").to_pylist()
+    assert (row["file"], row["reason"]) == ("pictures/cat/caf\\udce9.png", "name: not UTF-8")
+    assert second.reused
+
+
+def test_what_a_killed_worker_left_is_not_published(tmp_path, data, monkeypatch) -> None:
+    found = write_image_records.take
+
+    def take(path: str):
+        (Path(path).parents[1] / "train" / "part-00000.tfrecord.0f.tmp").write_bytes(b"half")
+        return found(path)
+
+    monkeypatch.setattr(write_image_records, "take", take)
+    assert not list(Path(published(tmp_path, data, config()).path).rglob("*.tmp"))

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipelines.images.decode import Decoder, UnreadableError
 
@@ -132,3 +133,29 @@ def test_grey_bytes_are_pixels_already(options, channels) -> None:
     found = Decoder(options(channels=channels)).from_grey(raw, 6, 8)
     assert np.array_equal(np.frombuffer(found, np.uint8).reshape(6, 8, channels)[:, :, 0].ravel(), np.arange(48))
     assert len(Decoder(options(height=3, width=3)).from_grey(raw, 6, 8)) == 27
+
+
+@pytest.mark.parametrize(("mode", "clear", "channels"), [("RGB", (10, 20, 30), 3), ("L", 10, 1)])
+def test_a_colour_that_a_png_calls_transparent_is_white(options, mode, clear, channels) -> None:
+    assert np.all(pixels(options, saved(Image.new(mode, (8, 6), clear), transparency=clear), channels=channels) == 255)
+
+
+@pytest.mark.parametrize("place", ["exif", "xmp", "profile"])
+def test_an_image_of_the_wanted_shape_is_turned_wherever_it_says_so(options, place) -> None:
+    values = np.zeros((6, 8), np.uint8)
+    values[:3] = 250
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    if place == "exif":
+        data = saved(Image.fromarray(values), exif=exif)
+    elif place == "xmp":
+        about = b'<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+        data = saved(Image.fromarray(values), "JPEG", xmp=about, quality=95)
+    else:
+        text = PngInfo()
+        raw = exif.tobytes()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(raw)}\n{raw.hex()}")
+        data = saved(Image.fromarray(values), pnginfo=text)
+    found = pixels(options, data, channels=1)[:, :, 0]
+    assert found[:3].max() < 60
+    assert found[3:].min() > 200

@@ -14,6 +14,7 @@ import pytest
 from pipelines.config import ConfigError, parse_config
 from pipelines.errors import SourceError
 from pipelines.images.listing import image_files, list_images
+from pipelines.images.plan import plan_records
 from pipelines.images.read import read_bytes
 
 FOLDERS = {"train": "train", "test": "test"}
@@ -101,12 +102,59 @@ def test_a_cut_off_archive_is_told(pictures, options, cut) -> None:
 
 def test_hidden_files_are_left_out_and_loose_ones_told(pictures, options) -> None:
     (pictures / "pictures" / "train" / "cat" / ".DS_Store").write_bytes(b"x")
+    (pictures / "pictures" / "__MACOSX").mkdir()
+    (pictures / "pictures" / "train" / "__MACOSX").mkdir()
+    (pictures / "pictures" / "train" / "__MACOSX" / "0000.png").write_bytes(b"x")
     (pictures / "pictures" / "train" / "README.md").write_bytes(b"x")
     said: list[str] = []
     chosen = options(sources=[{"path": "pictures", "folders": FOLDERS}])
     found = list_images(str(pictures), chosen, "", said.append)
     assert found.num_rows == 24
     assert said == ["note: 1 files of pictures lie beside the class folders and are of no class"]
+
+
+def test_a_cameras_name_that_begins_with_an_underscore_is_no_hidden_one(pictures, options) -> None:
+    (pictures / "pictures" / "train" / "cat" / "_DSC1234.JPG").write_bytes(b"x")
+    names = listed(pictures, options, {"path": "pictures", "folders": FOLDERS})["name"].to_pylist()
+    assert "pictures/train/cat/_DSC1234.JPG" in names
+
+
+def test_a_linked_image_is_one_and_a_linked_folder_is_refused(pictures, options) -> None:
+    folder = pictures / "pictures" / "train" / "cat"
+    (folder / "linked.png").symlink_to(folder / "0000.png")
+    (folder / "astray.png").symlink_to(folder / "nowhere.png")
+    source = {"path": "pictures", "folders": FOLDERS}
+    found = {row["name"].split("/")[-1]: row for row in listed(pictures, options, source).to_pylist()}
+    assert (found["linked.png"]["problem"], found["astray.png"]["problem"]) == (None, "image: not a file")
+    assert (
+        len([file for file in image_files(str(pictures), options(sources=[source])) if file.endswith("linked.png")])
+        == 1
+    )
+    (pictures / "pictures" / "train" / "lion").symlink_to(folder)
+    assert "a folder of images must be no link, pictures/train/lion is one" in refusal(pictures, options, source)
+
+
+def test_of_one_path_twice_in_an_archive_the_last_applies(pictures, options) -> None:
+    with tarfile.open(pictures / "a.tar", "w") as archive:
+        for data in (b"first", b"other", b"last!"):
+            member = tarfile.TarInfo("cat/b.jpg")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    plan = plan_records(listed(pictures, options, {"path": "a.tar"}), options(), 7, 1)
+    assert (contents(plan.rows), plan.duplicates) == ([b"last!"], 2)
+
+
+def test_files_of_one_name_are_unpacked_apart(pictures, options) -> None:
+    sources = []
+    for folder in ("a", "b"):
+        (pictures / folder).mkdir()
+        images = idx(0x803, (1, 1, 1), folder.encode())
+        labels = idx(0x801, (1,), b"\0")
+        (pictures / folder / "i.gz").write_bytes(gzip.compress(images))
+        (pictures / folder / "l").mkdir()
+        (pictures / folder / "l" / "i.gz").write_bytes(gzip.compress(labels))
+        sources.append({"path": f"{folder}/i.gz", "format": "idx", "labels": f"{folder}/l/i.gz"})
+    assert contents(listed(pictures, options, *sources)) == [b"a", b"b"]
 
 
 def test_a_pipe_among_the_images_is_set_aside(pictures, options) -> None:
@@ -150,6 +198,14 @@ def test_a_csv_gives_path_class_split_item_and_time_and_bad_rows_a_reason(pictur
         "split: must be among train, validation, test, got dev",
         "valid_from: a time without a zone",
     ]
+
+
+def test_where_no_label_is_needed_an_empty_one_is_no_problem(pictures, options) -> None:
+    (pictures / "t").mkdir()
+    (pictures / "t" / "list.csv").write_text(CSV)
+    found = list_images(str(pictures), options(sources=[TABLE]), "", silent, labelled=False)
+    problems = [row["problem"] for row in found.to_pylist()]
+    assert problems == [None, None, None, "image: empty", None, "valid_from: a time without a zone"]
 
 
 @pytest.mark.parametrize(

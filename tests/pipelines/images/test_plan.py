@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipelines.config import ConfigError, ImageOptions
 from pipelines.errors import QualityGateError, SourceError
 from pipelines.images.listing import LISTING
-from pipelines.images.plan import check_share, cut_splits, example_id, plan_records
+from pipelines.images.plan import check_share, cut_splits, distinct, example_id, plan_records, plan_vectors
 
 
 def listing(*rows: dict) -> pa.Table:
@@ -86,8 +86,32 @@ def test_classes_are_sorted_numbers_as_numbers_and_a_given_order_is_kept(options
 def test_an_image_listed_twice_is_a_duplicate_and_one_listed_otherwise_is_set_aside(options) -> None:
     rows = [{"name": "a"}, {"name": "b"}, {"name": "a"}, {"name": "b", "label": "dog"}, {"name": "c", "problem": "no"}]
     plan = plan_records(listing(*rows), options(), 7, 1)
-    assert (plan.rows.num_rows, plan.duplicates) == (2, 1)
-    assert [row["reason"] for row in plan.bad] == ["label: another row of the same name says otherwise", "no"]
+    assert (plan.rows["name"].to_pylist(), plan.duplicates) == (["a"], 1)
+    # Neither of the two rows of `b` is believed: which comes first says nothing.
+    otherwise = "label: another row of the same name says otherwise"
+    assert [row["reason"] for row in plan.bad] == ["no", otherwise, otherwise]
+
+
+@given(st.permutations(range(6)))
+def test_rows_that_repeat_or_contradict_each_other_are_told_apart_in_any_order(order) -> None:
+    rows = [
+        {"name": "a", "file": "y", "item_id": "i", "source": "images.sources[1]"},
+        {"name": "a", "file": "x", "item_id": "i"},
+        {"name": "a", "file": "z", "item_id": "i"},
+        {"name": "b", "item_id": "j"},
+        {"name": "c", "item_id": "j"},
+        {"name": "d", "item_id": "k"},
+    ]
+    found = listing(*(rows[place] for place in order))
+    kept, bad, duplicates = distinct(found, ("item_id",), ("name",))
+    assert sorted(kept["file"].to_pylist()) == ["d", "x"]
+    assert (sorted(row["file"] for row in bad), duplicates) == (["b", "c"], 2)
+
+
+@pytest.mark.parametrize("date", ["1899-12-31", "2100-01-02", "soon"])
+def test_the_encoders_date_must_be_one_that_can_be(options, date) -> None:
+    with pytest.raises(ConfigError, match=r"images\.embed\.valid_from must be"):
+        plan_vectors(listing(*named(2)), options(embed={"valid_from": date}))
 
 
 def test_records_need_labels(options) -> None:

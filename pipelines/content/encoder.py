@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.content.words import bucket, words
+from pipelines.content.words import text_buckets
 from pipelines.errors import InputError
 from schemas.content import Side
 from schemas.fitted import EncoderState, InputSpec, Normaliser
@@ -78,11 +78,8 @@ class Encoder:
 
     def _text(self, column: pa.Array, name: str, length: int) -> Ids:
         def hashed(texts: list[str]) -> Ids:
-            result = np.zeros((len(texts), length), np.int64)
-            for row, text in zip(result, texts, strict=True):
-                found = [bucket(word, self.state.text_buckets) for word in words(text)[:length]]
-                row[: len(found)] = found
-            return result
+            rows = [text_buckets(text, length, self.state.text_buckets) for text in texts]
+            return np.array(rows, np.int64).reshape(len(texts), length)
 
         return _per_distinct(_strings(column, name), hashed)
 

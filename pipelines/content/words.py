@@ -18,6 +18,13 @@ def words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=1 << 16)
+def text_buckets(text: str, length: int, buckets: int) -> tuple[int, ...]:
+    """The buckets of the first `length` words, zeros after them. The same titles come again in batch after batch."""
+    found = [bucket(word, buckets) for word in words(text)[:length]]
+    return (*found, *[0] * (length - len(found)))
+
+
+@lru_cache(maxsize=1 << 16)
 def bucket(word: str, buckets: int) -> int:
     """The word's bucket, 1 … `buckets`; 0 is left to padding."""
     return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little") % buckets + 1

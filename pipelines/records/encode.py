@@ -5,6 +5,7 @@ Arrow in, Arrow out, no engine. Fitting the encoder is left to `content`, files 
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,15 @@ def id_keys(ids: pa.Array, seed: int, role: str) -> NDArray[np.int64]:
     """63-bit keyed hash of each user or item id; `role` keeps a user and an item of one id apart."""
     distinct = ids.dictionary_encode()
     key = hashlib.blake2b(f"{role}/{seed}".encode(), digest_size=32).digest()
-    hashes = [
-        int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()) >> 1
-        for value in distinct.dictionary.to_pylist()
-    ]
+    hashes = [_id_key(value, key) for value in distinct.dictionary.to_pylist()]
     keys: NDArray[np.int64] = np.array(hashes, np.int64)[distinct.indices.to_numpy(zero_copy_only=False)]
     return keys
+
+
+@lru_cache(maxsize=1 << 18)
+def _id_key(value: str, key: bytes) -> int:
+    """The same users and items come again in batch after batch."""
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()) >> 1
 
 
 def _split_numbers(splits: pa.Array) -> NDArray[np.int64]:

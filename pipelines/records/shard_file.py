@@ -7,12 +7,12 @@ import gzip
 import hashlib
 import posixpath
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.records.shuffle_check import Summary, summarise
@@ -57,9 +57,9 @@ def write_shard(batches: Iterable[pa.RecordBatch], folder: str, name: str, span:
     with whole_file(posixpath.join(folder, name)) as file:
         out = _HashedFile(file, compressed=name.endswith(".gz"))
         for batch in batches:
-            ids = [last, *batch.column("example_id").to_pylist()]
-            duplicate = duplicate or next((b for a, b in pairwise(ids) if a == b), None)
-            last = ids[-1]
+            ids = batch.column("example_id")
+            duplicate = duplicate or _repeated(ids, last)
+            last = ids[-1].as_py() if len(ids) else last
             times, labels = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("event_time", "label"))
             summary = summary.then(summarise(times, labels, span))
             out.write(_joined(batch.column("record")))
@@ -76,6 +76,14 @@ def remove_strays(folder: str, names: Sequence[str]) -> None:
         for path in fs.ls(place, detail=False):
             if path.endswith(".tmp") and path not in wanted:
                 fs.rm(path)
+
+
+def _repeated(ids: pa.Array, last: str | None) -> str | None:
+    """The first id that follows itself, `last` being the one before them."""
+    if len(ids) and ids[0].as_py() == last:
+        return last
+    same = pc.index(pc.equal(ids[1:], ids[:-1]), True).as_py()
+    return None if same < 0 else str(ids[same])
 
 
 class _HashedFile:

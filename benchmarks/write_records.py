@@ -50,6 +50,7 @@ ROWS = int(os.environ.get("ROWS", "5000000"))
 PART = int(os.environ.get("PART", str(ROWS // 20)))
 PEERS = os.environ.get("PEERS", "spark,beam").split(",")
 SEED, NUM_SHARDS, FILES = 7, 8, 4
+REPEATS = 2
 STATISTICS = {side: [f"{side}_statistic_{n:02d}" for n in range(16)] for side in ("user", "item")}
 START_US, SPAN_US = 1_700_000_000_000_000, 60 * 86_400_000_000
 NAMES = [shard_name(split, number, "") for split in SPLITS for number in range(NUM_SHARDS)]
@@ -278,21 +279,23 @@ def main() -> None:
             line("Thaw on Spark", "examples", ROWS // 10, tenth_s)
             watch = PeakMemory()
             watch.start()
-            ours_s, ours = timed("thaw", partial(thaw, spark, data), folder / "ours", 1)
+            ours_s, ours = timed("thaw", partial(thaw, spark, data), folder / "ours", REPEATS)
             figures["worker_mib"] = round(watch.stop())
             figures["time_x10"] = round(ours_s / tenth_s, 2)
             line("Thaw on Spark", "examples", ROWS, ours_s)
             timed("spark_parquet, a tenth", partial(spark_parquet, spark, tenth), folder / "warm", 1)
-            peer_s, _ = timed("spark_parquet", partial(spark_parquet, spark, data), folder / "parquet", 1)
+            peer_s, _ = timed("spark_parquet", partial(spark_parquet, spark, data), folder / "parquet", REPEATS)
             check_parquet(spark, folder / "parquet", F.xxhash64("example_id"))
             ratios["spark_parquet"] = peer_s / ours_s
             line("spark_parquet", "examples", ROWS, peer_s, ratios["spark_parquet"])
-        records_s, records = timed("thaw, records", partial(thaw_records, spark, placed), folder / "ours", 1)
+        records_s, records = timed("thaw, records", partial(thaw_records, spark, placed), folder / "ours", REPEATS)
         figures["record_bytes"] = round(sum(w.shard.bytes for w in records) / ROWS)  # type: ignore[attr-defined]
         same("examples and ready-made records", records, ours or records)
         line("Thaw on Spark", "records", ROWS, records_s)
         if "spark" in PEERS:
-            peer_s, _ = timed("spark_parquet_records", partial(spark_parquet_records, spark, placed), folder / "p", 1)
+            peer_s, _ = timed(
+                "spark_parquet_records", partial(spark_parquet_records, spark, placed), folder / "p", REPEATS
+            )
             check_parquet(spark, folder / "p", F.col("order_key"))
             ratios["spark_parquet_records"] = peer_s / records_s
             line("spark_parquet_records", "records", ROWS, peer_s, ratios["spark_parquet_records"])

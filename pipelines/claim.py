@@ -117,9 +117,11 @@ def _create(fs: Any, path: str, mine: dict[str, Any]) -> bool:
     """Whether the lease could be made: there was none."""
     try:
         fs.pipe_file(path, json.dumps(mine).encode(), mode="create")
+    except FileExistsError:
+        return False
     except OSError:
-        # Stores say in different ways that there is one already.
-        if _read(fs, path):
+        # Not every store says it so.
+        if _read(fs, path) is not None:
             return False
         raise
     return True

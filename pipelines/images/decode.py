@@ -62,7 +62,7 @@ class Decoder:
         # A PNG may say of its transparency and rotation after its pixels.
         image.load()
         as_wanted = image.size == self._size and image.mode == self._mode
-        if as_wanted and not image.has_transparency_data and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        if as_wanted and not image.has_transparency_data and not _is_turned(image):
             return image.tobytes()
         return self._fitted(_flat(ImageOps.exif_transpose(image)))
 
@@ -78,6 +78,13 @@ class Decoder:
             else:
                 image = image.resize(self._size, method)
         return image.tobytes()
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether it has to be rotated or mirrored. Asking costs as much as decoding a tiny JPEG."""
+    if image.format == "JPEG" and not image.info.keys() & {"exif", "xmp"}:
+        return False
+    return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def _flat(image: Image.Image) -> Image.Image:

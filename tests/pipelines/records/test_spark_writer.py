@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipelines.records.order import global_order
 from pipelines.records.shard_file import shard_name
-from pipelines.records.spark_writer import place_records, write_shards
+from pipelines.records.spark_writer import in_total_order, place_records, write_shards
 from pipelines.records.wire import decode
 from schemas.examples import SPLITS
 from schemas.records import record_columns
@@ -37,3 +38,11 @@ def test_shards_one_after_the_other_are_the_global_order_and_empty_ones_are_file
         wanted = np.array(of_split["example_id"].to_pylist(), "S")
         assert (np.concatenate(ids) == wanted[global_order(wanted, seed=7)]).all()
         assert any(len(some) == 0 for some in ids) == (num_shards == 9)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 6])
+def test_ids_of_one_key_come_in_their_own_order_however_batches_are_cut(cut: int) -> None:
+    rows = pa.record_batch({"order_key": [1, 2, 2, 2, 2, 3, 3, 9], "example_id": list("adcbeffg")})
+    found = pa.Table.from_batches(in_total_order([rows.slice(0, cut), rows.slice(cut, 0), rows.slice(cut)]))
+    assert "".join(found["example_id"].to_pylist()) == "abcdeffg"
+    assert found["order_key"].to_pylist() == rows["order_key"].to_pylist()

@@ -153,7 +153,9 @@ def test_a_streamed_epoch_mixes_rows_of_every_shard_within_a_batch(make_records)
     place = {time: row for row, time in enumerate(read_split(records, "train")["event_time"])}
     rows = np.array([place[time] for time in epoch(records, **STREAMED)[0][1]["event_time"]])
     assert len(np.unique(rows // 75)) == 4
-    assert abs(np.corrcoef(rows, np.arange(64))[0, 1]) < 0.5 and (np.diff(rows) != 1).mean() > 0.8
+    # A batch has its lanes one after the other, and within each the rows are mixed.
+    within = rows.reshape(8, 8)
+    assert (np.diff(within) != 1).mean() > 0.8 and (np.diff(within) < 0).mean() > 0.25
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

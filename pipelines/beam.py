@@ -71,6 +71,10 @@ def _local_runner(workers: int) -> FnApiRunner:
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
+class _WorkerDied(BaseException):
+    """Raised in the main thread, wherever it waits."""
+
+
 class _Pipeline(beam.Pipeline):  # type: ignore[misc]
     """A pipeline whose errors name the runner, or are those of ours that a worker met."""
 
@@ -88,9 +92,7 @@ class _Pipeline(beam.Pipeline):  # type: ignore[misc]
                 if not self._local:
                     running.wait_until_finish()
                 return running
-        except KeyboardInterrupt:
-            if not deaths:
-                raise
+        except _WorkerDied:
             raise ThawError(
                 f"every Beam worker must live until the pipeline has run, one died ({deaths[0]}), most likely for want "
                 "of memory; set beam.workers lower, or more shards (records.num_shards)"
@@ -115,25 +117,34 @@ class _Pipeline(beam.Pipeline):  # type: ignore[misc]
 
 @contextmanager
 def _told_of_dead_workers(deaths: list[str]) -> Iterator[None]:
-    """Interrupts the main thread where a worker process dies: the local runner would wait for it forever.
+    """Raises _WorkerDied in the main thread where a worker process dies: the local runner would wait for it forever.
 
-    In another thread than the main one, it does wait.
+    In another thread than the main one, it does wait. The signal is one of our own: an interrupt is ignored by
+    processes in the background, and handled by Spark where it runs.
     """
+
+    def interrupt(*_: Any) -> None:
+        raise _WorkerDied
+
     before, main = threading.excepthook, threading.current_thread() is threading.main_thread()
 
     def hook(arguments: Any) -> None:
         name = arguments.thread.name if arguments.thread else ""
         if main and name == "run_worker":
             deaths.append(str(arguments.exc_value))
-            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGUSR1)
         elif name not in _CHANNELS:
             before(arguments)
 
     threading.excepthook = hook
+    handler = signal.signal(signal.SIGUSR1, interrupt) if main else None
     try:
         yield
     finally:
         threading.excepthook = before
+        if main:
+            # A worker may die this late, and the system's own answer to the signal is to end the process.
+            signal.signal(signal.SIGUSR1, handler if callable(handler) else signal.SIG_IGN)
 
 
 def _own_error(text: str) -> ThawError | None:

@@ -55,10 +55,13 @@ def die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_worker_is_one_message_and_never_a_wait_without_end(capfd) -> None:
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN], ids=["heeded", "ignored"])
+def test_a_killed_worker_is_one_message_and_never_a_wait_without_end(capfd, interrupts) -> None:
+    before = signal.signal(signal.SIGINT, interrupts)
     with (
         pytest.raises(ThawError, match=r"one died .*want of memory"),
         open_pipeline(BeamOptions(workers=2)) as pipeline,
     ):
         _ = pipeline | beam.Create([1]) | beam.Map(die)
+    signal.signal(signal.SIGINT, before)
     assert "Traceback" not in capfd.readouterr().err

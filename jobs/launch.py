@@ -118,10 +118,14 @@ class Outcome:
 
 def job_named(name: str) -> Job:
     """The job of `jobs/<name>.py`. Imports that file, and its engine with it, only now."""
-    # What Beam says at its import, where Google's clients, which nothing here needs, are not installed.
-    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
+    logging.getLogger().addFilter(_matters)
     job: Job = importlib.import_module(f"jobs.{name}").JOB
     return job
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """False for what Beam says at its import where Google's clients, which nothing here needs, are not installed."""
+    return not str(record.msg).startswith("apitools not found")
 
 
 def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *, force: bool = False) -> Outcome:

@@ -23,11 +23,11 @@ from PIL import Image
 
 from benchmarks._report import report
 from jobs.write_image_records import fingerprint, shard_groups
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config, parse_config
 from pipelines.images.listing import list_images
 from pipelines.images.plan import plan_records
-from pipelines.images.records import Keep, WriteImageShards, take, write_groups
+from pipelines.images.records import WriteImageShards, write_groups
 from pipelines.records.reader import read_split
 from pipelines.records.shard_file import Written, shard_name
 from pipelines.storage import Dataset

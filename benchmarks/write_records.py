@@ -35,10 +35,10 @@ from pyspark.sql import functions as F
 
 from benchmarks._report import report
 from benchmarks.feature_growth import PeakMemory
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline
 from pipelines.config import BeamOptions, SparkOptions
 from pipelines.records import beam_examples, spark_writer
-from pipelines.records.beam_writer import KeepWritten, WriteShards, take_written, written_path
+from pipelines.records.beam_writer import WriteShards, take_written, written_path
 from pipelines.records.encode import example_columns
 from pipelines.records.layout import FRAME_HEAD, FRAME_TAIL
 from pipelines.records.shard_file import Written, shard_name
@@ -221,7 +221,7 @@ def blocks_by_beam(workers: int, groups: list[tuple[str, int]], out: Path) -> li
     out.mkdir()
     with open_pipeline(BeamOptions(workers=workers)) as pipeline:
         blocks = pipeline | beam.Create(groups) | beam.FlatMap(_blocks).with_output_types(pa.RecordBatch)
-        _ = blocks | WriteShards(str(out), NAMES, SPANS) | KeepWritten(kept)
+        _ = blocks | WriteShards(str(out), NAMES, SPANS) | Keep(kept)
     return take_written(kept, NAMES)
 
 

@@ -12,7 +12,7 @@ import fsspec
 from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
 from pipelines import storage
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config
 from pipelines.errors import ThawError
 from pipelines.images.embed import EmbedImages, load_encoder, vector_length
@@ -20,7 +20,7 @@ from pipelines.images.listing import image_files, list_images
 from pipelines.images.plan import check_share, plan_vectors
 from pipelines.images.progress import Progress
 from pipelines.images.read import quarantine_table
-from pipelines.images.records import Keep, take, work_folder, write_groups
+from pipelines.images.records import work_folder, write_groups
 from pipelines.records.shard_file import remove_strays
 from schemas.images import CONTENT_VECTORS
 from schemas.interactions import QUARANTINE

@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from jobs.launch import Context, Draft, Job, add_runner, main
 from pipelines import storage
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config, ImageOptions
 from pipelines.errors import ConfigError, ThawError
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.plan import check_share, plan_records
 from pipelines.images.progress import Progress
 from pipelines.images.read import quarantine_table
-from pipelines.images.records import Keep, WriteImageShards, take, work_folder, write_groups
+from pipelines.images.records import WriteImageShards, work_folder, write_groups
 from pipelines.records.shard_file import Written, remove_strays, shard_name
 from pipelines.records.shuffle_check import check_shuffle
 from schemas.examples import SPLITS

@@ -4,6 +4,7 @@ What it does is left to its steps.
 """
 
 import io
+import json
 import logging
 import re
 import shlex
@@ -15,6 +16,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any, cast
 
 import apache_beam as beam
+import fsspec
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -22,6 +24,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from pipelines import errors
 from pipelines.config import BeamOptions
 from pipelines.errors import ConfigError, ThawError
+from pipelines.storage import whole_file
 
 # Beam's own DirectRunner would first try to fetch the binary of another one.
 _LOCAL = ("local", "direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner")
@@ -61,6 +64,25 @@ def open_pipeline(options: BeamOptions) -> beam.Pipeline:
         raise ConfigError(
             f"beam.options must be pipeline options with values of their kinds, got {options.options}; correct them"
         ) from None
+
+
+class Keep(beam.PTransform):  # type: ignore[misc]
+    """Write all elements, JSON values or pydantic models, to the one file `path`, for `take` to read as JSON."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def expand(self, values: beam.PCollection) -> beam.PCollection:
+        """PCollection[JSON value or model] -> one path."""
+        # list: one; str: one.
+        return values | "List" >> beam.combiners.ToList() | "Write" >> beam.Map(_keep, self._path)
+
+
+def take(path: str) -> Any:
+    """What `Keep` kept, when the pipeline has run."""
+    fs, file = fsspec.core.url_to_fs(path)
+    return json.loads(fs.cat_file(file))
 
 
 def _local_runner(workers: int) -> FnApiRunner:
@@ -172,3 +194,9 @@ def _flags(options: dict[str, Any]) -> list[str]:
             if one is not False and one is not None:
                 flags.append(f"--{name}" if one is True else f"--{name}={one}")
     return flags
+
+
+def _keep(values: list[Any], path: str) -> str:
+    with whole_file(path) as file:
+        file.write(json.dumps(values, default=lambda model: model.model_dump(mode="json")).encode())
+    return path

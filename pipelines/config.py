@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import ConfigError
+from schemas.columns import TIME_MAX_US, TIME_MIN_US
 from schemas.content import ContentKind
 from schemas.preferences import CROSS, LIFETIME
 
@@ -72,6 +73,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 """A word: letters, digits and underscores."""
+
+
+def utc_microseconds(text: str, key: str) -> int:
+    """A date or ISO time of the configuration, UTC where it says no zone. Raises ConfigError, also before 1900."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{key} must be a date, got {text!r}; set one such as 2024-01-31") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    micros = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
+    if not TIME_MIN_US <= micros <= TIME_MAX_US:
+        raise ConfigError(f"{key} must be between 1900 and 2100, got {text!r}; correct the year")
+    return micros
 
 
 class Options(BaseModel):

@@ -4,7 +4,6 @@ The order is that of all records. It needs nothing but the id, so that it is kno
 pixel is ever shuffled.
 """
 
-import datetime as dt
 import hashlib
 import posixpath
 from collections import Counter
@@ -16,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.config import ImageOptions
+from pipelines.config import ImageOptions, utc_microseconds
 from pipelines.errors import ConfigError, QualityGateError, SourceError
 from pipelines.images.read import quarantined
 from pipelines.records.order import order_key, shard_of
-from schemas.columns import TIME_MAX_US, TIME_MIN_US
+from schemas.columns import TIME_MIN_US
 from schemas.examples import SPLITS
 
 
@@ -77,7 +76,11 @@ def plan_vectors(listing: pa.Table, options: ImageOptions) -> Plan:
     A time is the image's own or images.embed.valid_from, whichever is later; TIME_MIN_US where there is neither.
     """
     stem = options.embed.item_id == "stem"
-    earliest = TIME_MIN_US if options.embed.valid_from is None else _utc_us(options.embed.valid_from)
+    earliest = (
+        TIME_MIN_US
+        if options.embed.valid_from is None
+        else utc_microseconds(options.embed.valid_from, "images.embed.valid_from")
+    )
     items = [
         given or (posixpath.splitext(posixpath.basename(name) if stem else name)[0])
         for given, name in zip(listing["item_id"].to_pylist(), listing["name"].to_pylist(), strict=True)
@@ -173,21 +176,6 @@ def _precedence(row: dict[str, Any]) -> tuple[object, ...]:
     """A total order of rows, by all that they say."""
     rest = ((value is not None, value) for value in row.values())
     return row["source"], row["file"], -row["offset"], *rest
-
-
-def _utc_us(text: str) -> int:
-    """A date or ISO time, UTC where it says no zone, in microseconds. Raises ConfigError."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"images.embed.valid_from must be a date, got {text!r}; set one such as 2024-01-31") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    micros = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-    if not TIME_MIN_US <= micros <= TIME_MAX_US:
-        raise ConfigError(
-            f"images.embed.valid_from must be between 1900 and 2100, got {text!r}; set the encoder's date"
-        )
-    return micros
 
 
 def _classes(rows: pa.Table, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], pa.Table, list[dict[str, str]]]:

@@ -4,7 +4,6 @@ Elements are shards, never images. What the rows are and where they go is left t
 `records.shard_file`.
 """
 
-import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -102,25 +101,6 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
         )
 
 
-class Keep(beam.PTransform):  # type: ignore[misc]
-    """Write all elements, JSON values, to the one file `path`, for `take` when the pipeline has run."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = path
-
-    def expand(self, values: beam.PCollection) -> beam.PCollection:
-        """PCollection[JSON value] -> one path."""
-        # list: one; str: one.
-        return values | "List" >> beam.combiners.ToList() | "Write" >> beam.Map(_keep, self._path)
-
-
-def take(path: str) -> Any:
-    """What `Keep` kept."""
-    fs, file = fsspec.core.url_to_fs(path)
-    return json.loads(fs.cat_file(file))
-
-
 def write_groups(path: str, groups: Sequence[pa.Table]) -> None:
     """Write tables as the row groups of one Parquet file, in their order: each worker reads its own."""
     with whole_file(path) as file, pq.ParquetWriter(file, groups[0].schema) as writer:
@@ -131,9 +111,3 @@ def write_groups(path: str, groups: Sequence[pa.Table]) -> None:
 def work_folder(staging: str) -> str:
     """Where a job keeps what is not to be published."""
     return posixpath.join(staging, "_work")
-
-
-def _keep(values: list[Any], path: str) -> str:
-    with whole_file(path) as file:
-        file.write(json.dumps(values).encode())
-    return path

@@ -9,14 +9,14 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from pipelines.config import Config, ContentSource
+from pipelines.config import Config, ContentSource, utc_microseconds
 from pipelines.errors import ConfigError
 from pipelines.quality.content import check_content, judge_vectors, judged_content, parse_content
 from pipelines.quality.duplicates import mark_copies
 from pipelines.quality.parse import JUDGED, parse_interactions
 from pipelines.quality.read import read_source
 from pipelines.quality.sources import labelled_sources
-from pipelines.quality.times import check_time, utc_microseconds
+from pipelines.quality.times import check_time
 from pipelines.quality.versions import Stream, mark_content_copies, merge_versions, streams
 from schemas.columns import ColumnType
 from schemas.content import CONTENT_TYPES, Side, content_table

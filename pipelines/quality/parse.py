@@ -9,10 +9,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from pipelines.config import InteractionSource, QualityOptions, TimeColumn, parse_duration
+from pipelines.config import InteractionSource, QualityOptions, TimeColumn, parse_duration, utc_microseconds
 from pipelines.errors import SourceError
 from pipelines.quality.read import Raw
-from pipelines.quality.times import parse_time, utc_microseconds
+from pipelines.quality.times import parse_time
 from schemas.columns import TIME_MAX_US, TIME_MIN_US
 from schemas.interactions import INTERACTIONS, QUARANTINE
 

@@ -1,7 +1,5 @@
 """Points in time as sources write them, to int64 UTC microseconds. Which times are plausible is left to `parse`."""
 
-import datetime as dt
-
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -66,16 +64,6 @@ def check_time(spark: SparkSession, time: TimeColumn, key: str) -> None:
             f"source.{key}.format must be a Spark datetime pattern, got {time.format!r}; "
             "set one such as yyyy-MM-dd HH:mm:ss"
         ) from None
-
-
-def utc_microseconds(text: str, key: str) -> int:
-    """A date or ISO time of the configuration, UTC where it says no zone. Raises ConfigError."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{key} must be a date such as 2024-01-31, got {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 
 def _epoch(value: Column, kind: T.DataType, ticks_per_s: int) -> Column:

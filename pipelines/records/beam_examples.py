@@ -7,10 +7,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline
 from pipelines.config import BeamOptions
 from pipelines.content.encoder import Encoder
-from pipelines.records.beam_writer import KeepWritten, WriteShards, take_written, written_path
+from pipelines.records.beam_writer import WriteShards, take_written, written_path
 from pipelines.records.encode import encode_batch, example_columns
 from pipelines.records.shard_file import Written
 from schemas.fitted import EncoderState
@@ -33,7 +33,7 @@ def write_shards(
             pipeline
             | "PlaceRecords" >> PlaceRecords(paths, state, seed, num_shards)
             | "WriteShards" >> WriteShards(folder, names, spans)
-            | "Written" >> KeepWritten(kept)
+            | "Written" >> Keep(kept)
         )
     return take_written(kept, names)
 

@@ -5,7 +5,6 @@ places through the runner, which for bulk data is slow (gRPC) and, the local one
 Where the records come from is left to the pipeline before. [beam]
 """
 
-import json
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from pipelines.beam import take
 from pipelines.records.shard_file import Written, remove_strays, write_shard
-from pipelines.storage import whole_file
 
 Piece = tuple[str, int, int]
 """Rows of one block and shard in Arrow's stream format: file, offset and bytes. Without bytes, no rows."""
@@ -58,26 +57,15 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class KeepWritten(beam.PTransform):  # type: ignore[misc]
-    """Write what is known of all files to the one file `path`, for `take_written` when the pipeline has run."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = path
-
-    def expand(self, written: beam.PCollection) -> beam.PCollection:
-        """PCollection[Written] -> one path."""
-        return written | "ListWritten" >> beam.combiners.ToList() | "KeepList" >> beam.Map(_keep, self._path)
-
-
 def take_written(path: str, names: Sequence[str]) -> list[Written]:
-    """What `KeepWritten` kept, in the order of `names`; all that is beside the shards is removed."""
+    """What `Keep` kept at `written_path`, in the order of `names`; all that is beside the shards is removed."""
     fs, file = fsspec.core.url_to_fs(path)
+    kept = take(path)
     remove_strays(posixpath.dirname(path), names)
     pieces = posixpath.join(posixpath.dirname(file), _PIECES)
     if fs.exists(pieces):
         fs.rm(pieces, recursive=True)
-    found = {w.shard.path: w for w in map(Written.model_validate, json.loads(fs.cat_file(file)))}
+    found = {w.shard.path: w for w in map(Written.model_validate, kept)}
     fs.rm(file)
     return [found[name] for name in names]
 
@@ -151,12 +139,6 @@ def _in_order(pieces: Iterable[Piece], count: Metrics.DelegatingCounter) -> Iter
         yield batch
 
 
-def _keep(written: list[Written], path: str) -> str:
-    with whole_file(path) as file:
-        file.write(json.dumps([w.model_dump(mode="json") for w in written]).encode())
-    return path
-
-
 def written_path(folder: str) -> str:
-    """Where `KeepWritten` keeps its list while a dataset is staged in `folder`."""
+    """Where `Keep` puts its list while a dataset is staged in `folder`."""
     return posixpath.join(folder, "_written.json")

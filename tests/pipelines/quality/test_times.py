@@ -3,9 +3,9 @@ import datetime as dt
 import pytest
 from pyspark.sql import functions as F
 
-from pipelines.config import TimeColumn
+from pipelines.config import TimeColumn, utc_microseconds
 from pipelines.errors import ConfigError, SourceError
-from pipelines.quality.times import NO_ZONE, check_time, parse_time, utc_microseconds
+from pipelines.quality.times import NO_ZONE, check_time, parse_time
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 NOON = utc_microseconds("2024-07-01T12:00:00Z", "test")

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.beam import open_pipeline
+from pipelines.beam import Keep, open_pipeline
 from pipelines.config import BeamOptions
 from pipelines.content.encoder import Encoder
-from pipelines.records.beam_writer import KeepWritten, WriteShards, take_written, written_path
+from pipelines.records.beam_writer import WriteShards, take_written, written_path
 from pipelines.records.encode import encode_batch
 from pipelines.records.shard_file import Written, shard_name, write_shard
 from schemas.examples import SPLITS
@@ -44,7 +44,7 @@ def written(blocks: list[pa.RecordBatch], folder: Path, num_shards: int, options
             pipeline
             | beam.Create(blocks, reshuffle=False)
             | WriteShards(str(folder), names, [SPAN] * len(names))
-            | KeepWritten(written_path(str(folder)))
+            | Keep(written_path(str(folder)))
         )
     found = take_written(written_path(str(folder)), names)
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == sorted(names)

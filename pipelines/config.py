@@ -419,10 +419,28 @@ class LossOptions(Options):
     """Weights of the losses that are summed, and their settings."""
 
     pointwise: float = Field(1.0, ge=0)
+    """Is the item, shown to the user, a positive? It makes scores probabilities."""
     softmax: float = Field(1.0, ge=0)
+    """Each positive against negatives from the batch and the catalogue."""
+    support_vector: float = Field(0.0, ge=0)
+    """The same with `margin` taken off the positive, and negatives that come near it enlarged by `hardness`."""
+    pairwise: float = Field(0.0, ge=0)
+    """Of two rows, the one with the higher label scores higher."""
+    reconstruction: float = Field(0.0, ge=0)
+    """Scores are those of a reference model; the rows must bring its scores or its factors."""
+    in_batch: Literal["mined", "all"] = "mined"
+    """Negatives from the batch: `num_negatives` of a random window, or the items of all rows. All of 4,096 rows cost
+    more than a step's towers; all of a few hundred cost little."""
     num_negatives: int = Field(20, ge=1)
-    """In-batch negatives per positive: distinct shifts of the batch."""
+    """Mined per positive; at most half of the batch."""
     temperature: float = Field(1.0, gt=0)
+    """What logits are divided by; the learned scale already sharpens them, so 1 leaves it alone."""
+    margin: float = Field(0.0, ge=0, le=2)
+    """Cosine by which a positive has to win, of support_vector and pairwise."""
+    hardness: float = Field(1.2, ge=1)
+    """t of support_vector; the paper's value, and 1 enlarges nothing."""
+    pairs: Literal["user", "batch"] = "user"
+    """Which rows pairwise compares. Rows of different users also teach which users like much, which ranks no item."""
 
 
 class TrainingOptions(Options):

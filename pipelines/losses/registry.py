@@ -5,10 +5,19 @@ import difflib
 from pipelines.config import LossOptions
 from pipelines.errors import ConfigError
 from pipelines.losses.batch import Loss
+from pipelines.losses.pairwise import pairwise
 from pipelines.losses.pointwise import pointwise
+from pipelines.losses.reconstruction import reconstruction
 from pipelines.losses.softmax_mined import softmax_mined
+from pipelines.losses.support_vector import support_vector
 
-LOSSES: dict[str, Loss] = {"pointwise": pointwise, "softmax": softmax_mined}
+LOSSES: dict[str, Loss] = {
+    "pointwise": pointwise,
+    "softmax": softmax_mined,
+    "support_vector": support_vector,
+    "pairwise": pairwise,
+    "reconstruction": reconstruction,
+}
 """Name of the weight in the configuration -> loss."""
 
 

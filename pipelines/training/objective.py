@@ -1,6 +1,7 @@
 """What is minimised: a model and its losses as one Keras model, for `fit` to train on any backend.
 
-Batches are (inputs by name, extras), where extras hold `label`, `weight`, `user_key` and `item_key`, each (n,).
+Batches are (inputs by name, extras), where extras hold `label`, `weight`, `user_key` and `item_key`, each (n,), and of
+a reference model, if there is one, `target` (n,) or `user_factor` and `item_factor` (n, f).
 """
 
 from collections.abc import Mapping
@@ -61,6 +62,9 @@ class Objective(keras.Model):  # type: ignore[misc]
             weight=ops.cast(y["weight"], "float32"),
             user_key=y["user_key"],
             item_key=y["item_key"],
+            target=y.get("target"),
+            user_factor=y.get("user_factor"),
+            item_factor=y.get("item_factor"),
         )
         seed = self.randomness if training else self.evaluation_seed
         rows = ops.cast(ops.shape(batch.label)[0], "float32")

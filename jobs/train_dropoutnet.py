@@ -8,6 +8,7 @@ from pipelines.records.audited import require_audit
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
 from pipelines.tracking.runs import log_training
+from pipelines.training.facts import read_facts
 from pipelines.training.fit import fit
 from pipelines.training.input import damage_named, open_input
 from schemas.fitted import EncoderState
@@ -23,7 +24,14 @@ def run(context: Context) -> Draft:
     train = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
     validation = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
     with damage_named(train, validation):
-        history = fit(model, train, validation if validation.rows else None, options, config.seed)
+        history = fit(
+            model,
+            train,
+            validation if validation.rows else None,
+            options,
+            config.seed,
+            facts=read_facts(records, options),
+        )
     tables = Scorer.save(context.staging, model, state)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)

@@ -433,6 +433,12 @@ class LossOptions(Options):
     more than a step's towers; all of a few hundred cost little."""
     num_negatives: int = Field(20, ge=1)
     """Mined per positive; at most half of the batch."""
+    mask_known: bool = True
+    """No item is a negative of a user with a positive of it anywhere in the training rows. False: anywhere in the
+    batch."""
+    log_q: bool = False
+    """Correct for negatives that come as often as their item has rows, so that popular items are not pushed down for
+    it. In training alone."""
     temperature: float = Field(1.0, gt=0)
     """What logits are divided by; the learned scale already sharpens them, so 1 leaves it alone."""
     margin: float = Field(0.0, ge=0, le=2)

@@ -16,6 +16,7 @@ import numpy as np
 from pipelines.config import TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
+from pipelines.training.facts import Facts
 from pipelines.training.objective import Objective
 from pipelines.training.progress import Progress
 
@@ -68,6 +69,7 @@ def fit(
     options: TrainingOptions,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
+    facts: Facts | None = None,
 ) -> History:
     """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
@@ -76,7 +78,7 @@ def fit(
     """
     make_deterministic(seed)
     model.bias.assign(logit(base_rate(train.epoch(0))))
-    objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"))
+    objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
     # Determinism rules out XLA on TensorFlow; said here so that no backend decides by itself.
     objective.compile(optimizer=keras.optimizers.Adam(options.learning_rate), jit_compile=False)
     progress = Progress(options.epochs)

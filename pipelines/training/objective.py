@@ -14,6 +14,7 @@ from pipelines.config import LossOptions
 from pipelines.losses.batch import Batch
 from pipelines.losses.registry import weighted_losses
 from pipelines.models.blocks import derived_seed
+from pipelines.training.facts import Facts
 
 
 class Objective(keras.Model):  # type: ignore[misc]
@@ -23,10 +24,11 @@ class Objective(keras.Model):  # type: ignore[misc]
     differ by the weights alone.
     """
 
-    def __init__(self, model: Any, options: LossOptions, *, seed: int) -> None:
+    def __init__(self, model: Any, options: LossOptions, *, seed: int, facts: Facts | None = None) -> None:
         super().__init__(name="objective")
         self.model = model
         self.options = options
+        self.facts = facts or Facts()
         self.parts = weighted_losses(options)
         self.evaluation_seed = derived_seed(seed, "evaluation")
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "losses"))
@@ -65,6 +67,8 @@ class Objective(keras.Model):  # type: ignore[misc]
             target=y.get("target"),
             user_factor=y.get("user_factor"),
             item_factor=y.get("item_factor"),
+            known=self.facts.known if training else None,
+            frequencies=self.facts.frequencies if training else None,
         )
         seed = self.randomness if training else self.evaluation_seed
         rows = ops.cast(ops.shape(batch.label)[0], "float32")

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import CHAIN, IMAGE_JOBS, job_named
+from jobs.launch import CHAIN, FACTORS, IMAGE_JOBS, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
     "generate_demo": "make the seeded demo data",
     "check_quality": "raw logs and content to clean tables; bad rows to a counted quarantine",
     "compute_preferences": "preference statistics for serving: the latest snapshot, or a range of days",
+    "compute_factors": "reference factors by implicit ALS; `thaw run` runs it where `factors` is configured",
     "build_examples": "labels, splits and the point-in-time join",
     "audit_leakage": "prove that no future leaked into the examples",
     "write_records": "global shuffle into TFRecord shards",
@@ -24,7 +25,8 @@ _ABOUT = {
 
 def usage() -> str:
     """The help page."""
-    jobs, beside = ("\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in (CHAIN, IMAGE_JOBS))
+    listed = (CHAIN, (FACTORS,), IMAGE_JOBS)
+    jobs, factors, beside = ("\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed)
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
 
 usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
@@ -32,6 +34,9 @@ usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
 
   run                  all the jobs in order; a stage whose inputs have not changed is not run again
 {jobs}
+
+Beside the chain:
+{factors}
 
 Beside the chain, on Beam:
 {beside}
@@ -52,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.run import main as run_chain
 
         return run_chain(rest)
-    if name not in (*CHAIN, *IMAGE_JOBS):
-        known = ", ".join((*CHAIN, *IMAGE_JOBS))
+    if name not in (*CHAIN, FACTORS, *IMAGE_JOBS):
+        known = ", ".join((*CHAIN, FACTORS, *IMAGE_JOBS))
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
     return run_job(job_named(name), rest)

@@ -41,6 +41,9 @@ CHAIN = (
 )
 """Every job, in the order data meets them. `thaw run` runs them all."""
 
+FACTORS = "compute_factors"
+"""The job that `thaw run` runs after compute_preferences where the configuration has `factors`."""
+
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
@@ -289,7 +292,7 @@ def check_configuration(name: str, parents: Mapping[str, Dataset], config: Confi
 
 def maker_of(dataset: str) -> str:
     """The job that publishes a dataset; the dataset's own name where none does."""
-    return next((job for job in (*CHAIN, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
+    return next((job for job in (*CHAIN, FACTORS, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
 
 
 def job_dataset(name: str) -> str:
@@ -298,6 +301,7 @@ def job_dataset(name: str) -> str:
         "generate_demo": "demo_data",
         "check_quality": "clean",
         "compute_preferences": "preferences",
+        "compute_factors": "factors",
         "build_examples": "examples",
         "audit_leakage": "audit",
         "write_records": "records",

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import fsspec
 
-from jobs.launch import CHAIN, SPARK_JOBS, add_arguments, execute, guarded, job_named, outcome_line, say, settle
+from jobs.launch import (
+    CHAIN,
+    FACTORS,
+    SPARK_JOBS,
+    add_arguments,
+    execute,
+    guarded,
+    job_named,
+    outcome_line,
+    say,
+    settle,
+)
 from pipelines.config import Config
 from pipelines.errors import ThawError
 from pipelines.storage import Workspace
@@ -28,6 +39,8 @@ def run_chain(
     names = [
         name for name in CHAIN[: CHAIN.index(until) + 1] if name != "generate_demo" or (config.demo and data is None)
     ]
+    if config.factors and "compute_preferences" in names:
+        names.insert(names.index("compute_preferences") + 1, FACTORS)
     if "train_dropoutnet" in names and "://" in workspace.root:
         # Said now, and not after hours of Spark.
         importlib.import_module("pipelines.tracking.store").tracking_uri(config, workspace.root)

@@ -401,6 +401,25 @@ class RecordOptions(Options):
     """The shuffle check fails when event time's |correlation at lag 1| is larger (or 4/sqrt(n), for few rows)."""
 
 
+class FactorOptions(Options):
+    """Reference factors of users and items (`thaw compute_factors`): implicit ALS on the training period. Present in a
+    configuration: `thaw run` fits them, for training to reconstruct or to read."""
+
+    rank: int = Field(64, ge=1, le=1024)
+    """Numbers of a vector. Larger catalogues bear more: CiteULike's 17,000 articles are best served by 200."""
+    alpha: float = Field(10.0, gt=0)
+    """A positive pair counts 1 + alpha times as much as one of which nothing is known."""
+    regularisation: float = Field(0.1, ge=0)
+    """Of each vector, times the number of its positives."""
+    iterations: int = Field(15, ge=1)
+    blocks: int = Field(1, ge=1)
+    """Blocks of users, and of items, that Spark solves side by side. One gives the same vectors to the bit every time;
+    with more, a cluster is faster and last digits may differ from run to run."""
+    until: str | None = None
+    """UTC date or ISO time before which the positives lie; absent: the training period's end. Rows from there on may
+    read the vectors as inputs in any kind of training (`model.factors`)."""
+
+
 class ModelOptions(Options):
     """The two towers."""
 
@@ -663,6 +682,7 @@ class Config(Options):
     content: ContentOptions = ContentOptions()
     audit: AuditOptions = AuditOptions()
     records: RecordOptions = RecordOptions()
+    factors: FactorOptions | None = None
     model: ModelOptions = ModelOptions()
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()

@@ -1,0 +1,1 @@
+"""Reference factors of users and items, fitted on the training period. [spark]"""

@@ -1,13 +1,13 @@
 """Reference factors of users and items, by Spark MLlib's implicit ALS on the positives of the training period."""
 
+import posixpath
 import sys
-from functools import partial
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import ConfigError
 from pipelines.examples.tables import clean_tables
 from pipelines.factors.als import fit_factors, fitted_until, training_positives
-from pipelines.spark import persisted, spark_session, together, write_table
+from pipelines.spark import persisted, scratch, spark_session, write_table
 from schemas.factors import factor_table
 from schemas.fitted import Fitted
 
@@ -21,26 +21,16 @@ def run(context: Context) -> Draft:
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
     until = fitted_until(options, fitted.cuts)
     positives = training_positives(clean_tables(spark, context.parents["clean"], config).interactions, config, until)
-    with persisted(positives):
-        found = fit_factors(positives, options, config.seed)
-        pairs = positives.count()
-    contracts = {side: factor_table(side) for side in found}
-    written = together(
-        *(
-            partial(
-                write_table,
-                found[side],
-                context.staging,
-                contract.name,
-                contract,
-                files=config.storage.parquet_files,
-                by=contract.key,
-                order=contract.key,
+    with persisted(positives), scratch(spark, posixpath.join(context.staging, "checkpoints")) as folder:
+        # A plan of so many rounds is cut into pieces: as one it is deeper than a Java stack.
+        spark.sparkContext.setCheckpointDir(folder)
+        entries = {}
+        for side, frame in fit_factors(positives, options, config.seed).items():
+            contract, files = factor_table(side), config.storage.parquet_files
+            entries[contract.name] = write_table(
+                frame, context.staging, contract.name, contract, files=files, by=contract.key, order=contract.key
             )
-            for side, contract in contracts.items()
-        )
-    )
-    entries = {contract.name: entry for contract, entry in zip(contracts.values(), written, strict=True)}
+        pairs = positives.count()
     facts = {"positives": pairs, "rank": options.rank}
     return Draft(entries, facts, {"fitted_until": until})
 

@@ -257,23 +257,33 @@ def spool(spark: SparkSession, path: str) -> Iterator[Callable[[DataFrame], Data
     """Keeps frames as files under `path` until the block ends: each is computed once, and later plans start there.
 
     Unlike persisted frames these shorten the plans made of them, whose analysis grows faster than their length, and
-    outlive the loss of an executor. Where Spark has no file system for `path` and works on this machine alone, a
-    temporary folder takes its place. Raises ConfigError where it works on others.
+    outlive the loss of an executor.
+    """
+    with scratch(spark, path) as folder:
+        numbers = count()
+
+        def keep(frame: DataFrame) -> DataFrame:
+            place = posixpath.join(folder, f"{next(numbers):03d}")
+            frame.write.option("compression", "lz4").option("parquet.enable.dictionary", "false").parquet(place)
+            return spark.read.schema(frame.schema).parquet(literal(place))
+
+        yield keep
+
+
+@contextmanager
+def scratch(spark: SparkSession, path: str) -> Iterator[str]:
+    """A folder for Spark's own files until the block ends: `path`.
+
+    Where Spark has no file system for `path` and works on this machine alone, a temporary folder takes its place.
+    Raises ConfigError where it works on others.
     """
     if not opens(spark, path):
         if not str(spark.sparkContext.master).startswith("local"):
             raise ConfigError(cannot_open(path))
         path = tempfile.mkdtemp(prefix="thaw-spool-")
-    numbers = count()
-
-    def keep(frame: DataFrame) -> DataFrame:
-        folder = posixpath.join(path, f"{next(numbers):03d}")
-        frame.write.option("compression", "lz4").option("parquet.enable.dictionary", "false").parquet(folder)
-        return spark.read.schema(frame.schema).parquet(literal(folder))
-
     fs, _ = fsspec.core.url_to_fs(path)
     try:
-        yield keep
+        yield path
     finally:
         if fs.exists(path):
             fs.rm(path, recursive=True)

@@ -70,6 +70,7 @@ def fit_factors(positives: DataFrame, options: FactorOptions, seed: int) -> dict
             itemCol="item",
             ratingCol="rating",
             seed=seed,
+            checkpointInterval=5,
         ).fit(ratings)
     finally:
         ratings.unpersist()

@@ -429,6 +429,12 @@ class ModelOptions(Options):
     preference_units: tuple[Count, ...] = (64,)
     tower_units: tuple[Count, ...] = (128, 64)
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """What scores are made of. cosine: embeddings have length 1, so that no item wins by its length alone; dot: lengths
+    are learned, as the scores of reference factors have them."""
+    factors: bool = False
+    """Towers read the reference factors (`factors`) with the entity's behaviour, missing where there are none. A vector
+    is an input of rows from `factors.until` on; of earlier ones in reconstruction alone, which looks at no label."""
     preference_dropout: Share = 0.5
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
     (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md."""
@@ -477,6 +483,9 @@ class TrainingOptions(Options):
     patience: int = Field(2, ge=0)
     """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
     losses: LossOptions = LossOptions()
+    start_from: str | None = None
+    """A registered scorer whose weights training starts from: models:/NAME/VERSION or models:/NAME@ALIAS (`--from`).
+    Absent: from scratch."""
     allow_unaudited: bool = False
     """True: train on records of examples that no audit has passed, for a quick trial while features are developed. The
     run and the registered version are marked `unaudited`, and such a version is never promoted."""
@@ -706,6 +715,17 @@ class Config(Options):
         """Content column -> kind, over all the side's sources, in the order declared."""
         sources = self.source.users if side == "user" else self.source.items
         return {name: column.kind for source in sources for name, column in source.columns.items()}
+
+    @model_validator(mode="after")
+    def _factors(self) -> "Config":
+        readers = {
+            "model.factors": self.model.factors,
+            "training.losses.reconstruction": self.training.losses.reconstruction,
+        }
+        for key, asked in readers.items():
+            if asked and self.factors is None:
+                raise ValueError(f"factors must be set where {key} is; add `factors: {{rank: 64}}`, or remove {key}")
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> "Config":

@@ -6,6 +6,7 @@ from typing import Literal
 from pipelines.config import ContentOptions
 from pipelines.content.encoder import FIRST_KNOWN
 from pipelines.errors import ConfigError
+from schemas.content import Side
 from schemas.examples import FeatureSet, SideFeatures
 from schemas.fitted import InputSpec
 
@@ -43,6 +44,26 @@ def vocabulary_tables(features: FeatureSet) -> dict[str, tuple[str, ...]]:
         if column not in text:
             result[table] = (*result.get(table, ()), column)
     return result
+
+
+def factor_inputs(rank: int) -> tuple[InputSpec, ...]:
+    """What a model that reads reference factors gets besides.
+
+    A part of its own, with a coin of its own: an item that came after the fit has statistics and no factor.
+    """
+    sides: tuple[Side, Side] = ("user", "item")
+    return tuple(
+        InputSpec(
+            name=f"{side}_factor",
+            side=side,
+            part="preference",
+            kind="floats",
+            length=rank,
+            entity=f"{side}_factor",
+            columns=(f"{side}_factor",),
+        )
+        for side in sides
+    )
 
 
 def model_inputs(

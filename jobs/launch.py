@@ -100,6 +100,9 @@ class Job:
     """True: it does without raw data, and says what it could not do."""
     fingerprint: Callable[[Config, str], str] | None = None
     """(config, data folder) -> digest of the raw files."""
+    depends: Callable[[Config, Workspace], str] | None = None
+    """(config, workspace) -> what its result depends on outside the workspace's datasets, such as the version that an
+    alias of the registry stands for."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -154,6 +157,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
             relevant(config, job.sections),
             {n: p.manifest.content_digest for n, p in parents.items()},
             raw,
+            *([job.depends(config, workspace)] if job.depends else []),
             code_version(),
         ]
     )

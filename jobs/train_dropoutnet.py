@@ -1,15 +1,23 @@
 """Train the two towers on the records, keep the best epoch, and register the whole scorer as challenger."""
 
+import argparse
 import sys
 
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, add_shorthand, main
+from pipelines.config import Config
+from pipelines.content.layout import factor_inputs
+from pipelines.errors import ConfigError
 from pipelines.models.dropoutnet import build_dropoutnet
+from pipelines.models.warm_start import warm_start
 from pipelines.records.audited import require_audit
+from pipelines.retrieval.factors import Factors
 from pipelines.retrieval.scorer import Scorer
-from pipelines.storage import write_json
+from pipelines.storage import Workspace, write_json
+from pipelines.tracking.registered import lookup
 from pipelines.tracking.runs import log_training
+from pipelines.training.factors import with_factors
 from pipelines.training.facts import read_facts
-from pipelines.training.fit import fit
+from pipelines.training.fit import Rows, fit
 from pipelines.training.input import damage_named, open_input
 from schemas.fitted import EncoderState
 
@@ -20,19 +28,31 @@ def run(context: Context) -> Draft:
     options = config.training
     audited = require_audit(records.manifest, options.allow_unaudited)
     state = EncoderState.model_validate(records.read_json("encoder"))
+    read = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
+    held = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
+    train: Rows = read
+    validation: Rows | None = held if held.rows else None
+    factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
+    if factors is not None:
+        train = with_factors(read, factors, config)
+        validation = with_factors(held, factors, config) if held.rows else None
+    if factors is not None and config.model.factors:
+        state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
     model = build_dropoutnet(state.inputs, config.model, config.seed)
-    train = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
-    validation = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
-    with damage_named(train, validation):
-        history = fit(
-            model,
-            train,
-            validation if validation.rows else None,
-            options,
-            config.seed,
-            facts=read_facts(records, options),
-        )
-    tables = Scorer.save(context.staging, model, state)
+    start = start_of(config, context.workspace)
+    if start:
+        trained = lookup(config, context.workspace.root, start).load()
+        if trained.factors is not None and factors is not None and trained.factors.to_bytes() != factors.to_bytes():
+            raise ConfigError(
+                f"a model that reads reference factors must go on with the same ones, {start} has others: each fit "
+                "lies in a space of its own; leave out --from, or set model.factors to false in both"
+            )
+        new = warm_start(model, state, trained.model, trained.encoder.state)
+        context.say(f"note: training starts from {start}; {new:,} values of its vocabularies are new")
+    with damage_named(read, held):
+        known = read_facts(records, options)
+        history = fit(model, train, validation, options, config.seed, facts=known, warm=bool(start))
+    tables = Scorer.save(context.staging, model, state, factors if config.model.factors else None)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)
     logged = log_training(
@@ -42,6 +62,7 @@ def run(context: Context) -> Draft:
         records=records.manifest,
         records_path=records.path,
         history=told["epochs"],
+        trained_from=start,
     )
     best = told["epochs"][history.best_epoch - 1]
     facts = {
@@ -49,10 +70,29 @@ def run(context: Context) -> Draft:
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
         "weights": tables["towers"].shards[0].sha256,
+        **({"from": start} if start else {}),
         "best": {name: value for name, value in best.items() if name != "epoch"},
     }
     speeds = [round(epoch.examples_per_s) for epoch in history.epochs]
     return Draft(tables, facts, records.manifest.as_of, {**logged, "examples_per_s": speeds})
+
+
+def needed(config: Config) -> tuple[str, ...]:
+    """The reference factors, where training reconstructs or reads them."""
+    return ("factors",) if config.model.factors or config.training.losses.reconstruction else ()
+
+
+def start_of(config: Config, workspace: Workspace) -> str:
+    """`models:/NAME/VERSION` that training starts from, empty where it starts from scratch."""
+    if config.training.start_from is None:
+        return ""
+    return lookup(config, workspace.root, config.training.start_from).uri
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to start from."""
+    meaning = "start from a registered model's weights: models:/NAME/VERSION or models:/NAME@ALIAS"
+    add_shorthand(parser, "--from", "training.start_from", "MODEL", meaning)
 
 
 JOB = Job(
@@ -61,6 +101,9 @@ JOB = Job(
     parents=("records",),
     sections=("name", "model", "training", "tracking"),
     run=run,
+    needs=needed,
+    depends=start_of,
+    arguments=arguments,
 )
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 AUDIT_TAG = "thaw.audit"
 """Tag of runs and versions: `passed`, or `unaudited`."""
+FROM_TAG = "thaw.from"
+"""Tag of runs that started from a registered version's weights: which."""
 SCORER = "scorer"
 """The logged model's name, and its artifact's."""
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -81,10 +83,12 @@ def log_training(
     records: Manifest,
     records_path: str,
     history: Sequence[Mapping[str, float]],
+    trained_from: str = "",
 ) -> dict[str, str]:
     """Log a finished training and register its scorer as `challenger`.
 
-    `scorer` is the folder that `Scorer.save` wrote; `history` one mapping of `epoch` (1, 2, …) and metrics per epoch.
+    `scorer` is the folder that `Scorer.save` wrote; `history` one mapping of `epoch` (1, 2, …) and metrics per epoch;
+    `trained_from` the registered version whose weights it started from.
     Returns run_id, model name and version.
     """
     client = connect(config, root)
@@ -112,6 +116,7 @@ def log_training(
                 "thaw.code_version": records.code_version,
                 AUDIT_TAG: audit_state(records),
                 "thaw.audit_digest": records.parents.get("audit", "none"),
+                **({FROM_TAG: trained_from} if trained_from else {}),
             }
         )
         mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
@@ -120,7 +125,7 @@ def log_training(
             local = Path(folder) / SCORER
             local.mkdir()
             fs, source = fsspec.core.url_to_fs(scorer)
-            for file in FILES.values():
+            for file in (file for file in FILES.values() if fs.exists(f"{source}/{file}")):
                 fs.get_file(f"{source}/{file}", str(local / file))
             logged = mlflow.pyfunc.log_model(
                 name=SCORER,

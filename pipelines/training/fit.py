@@ -70,14 +70,17 @@ def fit(
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
     facts: Facts | None = None,
+    warm: bool = False,
 ) -> History:
     """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
+    `warm`: its weights were trained before, the bias with them.
     Without validation rows every epoch is run and the last one kept. Raises InputError where no training row has a
     weight, and where a loss stops being finite.
     """
     make_deterministic(seed)
-    model.bias.assign(logit(base_rate(train.epoch(0))))
+    if not warm and options.losses.pointwise > 0:
+        model.bias.assign(logit(base_rate(train.epoch(0))))
     objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
     # Determinism rules out XLA on TensorFlow; said here so that no backend decides by itself.
     objective.compile(optimizer=keras.optimizers.Adam(options.learning_rate), jit_compile=False)

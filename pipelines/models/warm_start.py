@@ -1,0 +1,72 @@
+"""Weights of a trained model for a new one: known values keep their rows, new ones start as in a fresh table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import ConfigError
+from pipelines.models.dropoutnet import DropoutNet
+from schemas.fitted import EncoderState, InputSpec
+
+_SHAPING = ("embedding_dim", "content_units", "preference_units", "tower_units", "similarity")
+"""Options that say what weights there are, or what they mean."""
+
+
+def warm_start(model: DropoutNet, state: EncoderState, trained: DropoutNet, trained_state: EncoderState) -> int:
+    """Give `model`, built on `state`, the weights of `trained`. Returns how many values of vocabularies are new.
+
+    The row of a value moves to its new id; a value that the trained model did not know keeps the row it was built
+    with, which its seed says. Raises ConfigError, naming what differs, where the models do not read the same.
+    """
+    if differences := _differences(model, state, trained, trained_state):
+        raise ConfigError(
+            "a model must read what the one it starts from reads, but " + "; ".join(differences[:3]) + "; configure it "
+            "alike, or leave out --from (training.start_from)"
+        )
+    old = {weight.path: np.asarray(weight) for weight in trained.weights}
+    new_values = 0
+    for weight in model.weights:
+        table, _, kind = weight.path.partition("/")
+        value = old[weight.path]
+        if kind == "rows" and table in state.vocabularies:
+            value, unknown = _moved(
+                np.array(weight), value, state.vocabularies[table], trained_state.vocabularies[table]
+            )
+            new_values += unknown
+        weight.assign(value)
+    return new_values
+
+
+def _moved(fresh: Any, old: Any, values: tuple[str, ...], old_values: tuple[str, ...]) -> tuple[Any, int]:
+    """Rows by value, row 0 that of unknown values; and how many of `values` are new."""
+    place = {value: row for row, value in enumerate(old_values, 1)}
+    fresh[0] = old[0]
+    known = [(row, place[value]) for row, value in enumerate(values, 1) if value in place]
+    if known:
+        rows, old_rows = map(list, zip(*known, strict=True))
+        fresh[rows] = old[old_rows]
+    return fresh, len(values) - len(known)
+
+
+def _differences(model: DropoutNet, state: EncoderState, trained: DropoutNet, trained_state: EncoderState) -> list[str]:
+    found = []
+    for name in _SHAPING:
+        now, then = getattr(model.options, name, None), getattr(trained.options, name, None)
+        if now != then:
+            found.append(f"model.{name} was {then} and is {now}")
+    specs: Mapping[str, InputSpec] = {spec.name: spec for spec in state.inputs}
+    old: Mapping[str, InputSpec] = {spec.name: spec for spec in trained_state.inputs}
+    found += [f"it has no input `{name}`" for name in specs if name not in old]
+    found += [f"the input `{name}` is gone" for name in old if name not in specs]
+    for name, spec in specs.items():
+        if name in old:
+            free = {"table_size"} if spec.table in state.vocabularies else set()
+            free |= {"length"} if spec.kind == "ids" else set()
+            now, then = (s.model_dump(exclude=free) for s in (spec, old[name]))
+            found += [f"{key} of `{name}` was {then[key]} and is {now[key]}" for key in now if now[key] != then[key]]
+    for column, normaliser in state.normalisers.items():
+        before = trained_state.normalisers.get(column)
+        if before is not None and before.transform != normaliser.transform:
+            found.append(f"`{column}` was transformed by {before.transform} and is by {normaliser.transform}")
+    return found

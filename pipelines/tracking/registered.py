@@ -1,0 +1,91 @@
+"""Registered versions by name: what an address of the registry stands for, and the scorer behind it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient, artifacts
+from mlflow.exceptions import MlflowException
+
+from pipelines.config import Config
+from pipelines.errors import TrackingError, WorkspaceError
+from pipelines.retrieval.scorer import Scorer
+from pipelines.tracking.runs import AUDIT_TAG, SCORER
+from pipelines.tracking.store import connect, explained
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    audit: str
+    """`passed`, or `unaudited`."""
+
+    @classmethod
+    def of(cls, found: Any) -> "Registered":
+        """From MLflow's own description of a version."""
+        return cls(found.name, str(found.version), found.tags.get(AUDIT_TAG, "unaudited"))
+
+    @property
+    def uri(self) -> str:
+        """Its address; unlike an alias's, it always means the same."""
+        return f"models:/{self.name}/{self.version}"
+
+    @explained()
+    def scorer_folder(self) -> str:
+        """A local folder with its scorer's files."""
+        folder: str = artifacts.download_artifacts(artifact_uri=self.uri)
+        return f"{folder.rstrip('/')}/artifacts/{SCORER}"
+
+    def load(self) -> Scorer:
+        """Its scorer."""
+        return Scorer.load(self.scorer_folder())
+
+
+@explained()
+def aliased(client: MlflowClient, name: str, alias: str) -> Registered | None:
+    """The version behind an alias, or None where there is no such model or alias."""
+    try:
+        return Registered.of(client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        # A store says so in two ways: no such model, no such alias. Any other trouble is not an absence.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+@explained()
+def registered(client: MlflowClient, address: str) -> Registered:
+    """The version that `models:/NAME/VERSION` or `models:/NAME@ALIAS` stands for.
+
+    Raises TrackingError where there is none.
+    """
+    match = re.fullmatch(r"models:/([^/:@]+)(?:/(\d+)|@([^/:@]+))", address)
+    if match is None:
+        raise TrackingError(f"a registered model must be models:/NAME/VERSION or models:/NAME@ALIAS, got {address!r}")
+    name, version, alias = match.groups()
+    if version is not None:
+        return Registered.of(client.get_model_version(name, version))
+    found = aliased(client, name, alias)
+    if found is None:
+        raise TrackingError(f"{address} must be a registered version, {name} has no alias {alias}; name another")
+    return found
+
+
+def lookup(config: Config, root: str, address: str) -> Registered:
+    """`registered`, in the store of a configuration and output folder."""
+    return registered(connect(config, root), address)
+
+
+def require_columns(scorer: Scorer, columns: Iterable[str], model: str, of: str) -> None:
+    """Raises WorkspaceError where a scorer reads a feature that is not among `columns`."""
+    missing = sorted({*scorer.columns("user"), *scorer.columns("item")} - set(columns))
+    if missing:
+        raise WorkspaceError(
+            f"{model} must find the features that it was trained on, these {of} do not have {', '.join(missing[:3])}; "
+            "use the configuration that it was trained with, or promote a model of the present one: remove the alias "
+            "`champion` first where it stands in the way"
+        )

@@ -23,6 +23,7 @@ from pipelines.content.encoder import Encoder
 from pipelines.errors import CorruptDatasetError
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
 from pipelines.retrieval.factors import Factors
+from pipelines.retrieval.fresh import new_items_of
 from pipelines.storage import file_table
 from schemas.columns import ColumnType
 from schemas.content import Side
@@ -134,11 +135,18 @@ class Scorer:
         return types
 
     def _with_factors(self, table: pa.Table, side: Side) -> pa.Table:
-        """Adds `SIDE_factor` by `SIDE_id`, where the towers read it and the table does not bring it."""
+        """Adds `SIDE_factor` by `SIDE_id`, where the towers read it and the table does not bring it.
+
+        A user without one who has `user_new_items` gets what the fit would have made of these.
+        """
         if self.factors is None or f"{side}_factor" in table.column_names:
             return table
         ids = table[f"{side}_id"].combine_chunks() if f"{side}_id" in table.column_names else pa.nulls(len(table))
-        vectors = self.factors.scaled(side, self.factors.of(side, ids))
+        vectors = self.factors.of(side, ids)
+        new_items = new_items_of(table) if side == "user" else None
+        if new_items is not None:
+            vectors = np.where(np.isnan(vectors), self.factors.fold_in(new_items), vectors)
+        vectors = self.factors.scaled(side, vectors)
         return table.append_column(
             f"{side}_factor", pa.FixedSizeListArray.from_arrays(vectors.ravel(), self.factors.rank)
         )

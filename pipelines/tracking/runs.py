@@ -20,6 +20,7 @@ from mlflow.types.schema import Array
 from pipelines.config import Config, redacted
 from pipelines.features import feature_set
 from pipelines.records.audited import audit_state
+from pipelines.retrieval.fresh import NEW_ITEMS
 from pipelines.retrieval.scorer import FILES
 from pipelines.tracking.store import connect, explained, model_name
 from schemas.manifest import Manifest
@@ -152,8 +153,13 @@ def _description(records: Manifest) -> str:
 
 def signature(config: Config) -> ModelSignature:
     """Raw feature columns in, all optional (missing is what cold means); score and embeddings out."""
+    columns = {column.name: column.type for column in feature_set(config).side_columns}
+    if config.model.factors:
+        columns |= {"user_id": "string", "item_id": "string"}
+    if config.model.factors or "item_id" in config.preferences.recent:
+        columns[NEW_ITEMS] = "list<string>"
     return ModelSignature(
-        inputs=Schema([ColSpec(_TYPES[c.type], c.name, required=False) for c in feature_set(config).side_columns]),
+        inputs=Schema([ColSpec(_TYPES[kind], name, required=False) for name, kind in columns.items()]),
         outputs=Schema(
             [
                 ColSpec(DataType.double, "score"),

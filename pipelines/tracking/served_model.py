@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.retrieval.fresh import NEW_ITEMS, with_new_items
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import ARROW_TYPES
 from schemas.content import Side
@@ -20,7 +21,9 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Both towers with their vocabularies and normalisers.
 
     A row holds the columns of one user and one item (`schemas/examples.py`); any may be missing or null: what is
-    missing is scored as new. Columns out: `score` (logit), `user_embedding` and `item_embedding` (unit length).
+    missing is scored as new. A further column `user_new_items` lists what the user has had a positive with since the
+    row was made: it goes into the bag of item ids and, of towers that read reference factors, into the user's.
+    Columns out: `score` (logit), `user_embedding` and `item_embedding` (of length 1 where similarity is the cosine).
     """
 
     def load_context(self, context: Any) -> None:
@@ -29,7 +32,11 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score each row's user with its item."""
-        users = self.scorer.embed("user", self._table(model_input, "user"))
+        rows = self._table(model_input, "user")
+        if NEW_ITEMS in model_input.columns:
+            new = pa.array([_plain(value) for value in model_input[NEW_ITEMS]], pa.list_(pa.string()))
+            rows = with_new_items(rows, new)
+        users = self.scorer.embed("user", rows)
         items = self.scorer.embed("item", self._table(model_input, "item"))
         scores = self.scorer.score_pairs(users, items)
         return pd.DataFrame(

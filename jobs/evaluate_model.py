@@ -40,6 +40,7 @@ def run(context: Context) -> Draft:
             for name in rankers
             if name != MODEL
         },
+        "reliability": {split: result.reliability for split, result in results.items()},
         "evaluated": {split: result.counts for split, result in results.items()},
     }
     return Draft(

@@ -495,7 +495,7 @@ class EvaluationOptions(Options):
     """Evaluation by the clock: an example at t ranks the items that existed at t, with the statistics served at t."""
 
     ks: tuple[Count, ...] = Field((10, 50, 100), min_length=1)
-    """Lengths of the lists that recall and NDCG look at."""
+    """Lengths of the lists that recall, NDCG and hit rate look at. NDCG@10 is always reported too."""
     max_clocks: int = Field(200, ge=1)
     """Evaluate a seeded sample of this many clocks per split. A daily clock rarely reaches it; an exact one has a
     clock per example."""
@@ -504,7 +504,7 @@ class EvaluationOptions(Options):
     bootstrap: int = Field(200, ge=10)
     """Resamples of users behind each interval."""
     age_slices: bool = False
-    """Also report by the item's age and by its number of past positives."""
+    """Also report by the item's age, and by the number of past positives of the item and of the user."""
     popularity: str | None = None
     """Item statistic that ranks the popularity baseline; absent: past positives."""
 

@@ -1,4 +1,8 @@
-"""Metrics by slice, with intervals, of every ranker at once. What is computed per user stands in `ranking`."""
+"""Metrics by slice, with intervals, of every ranker at once. What was ranked against what is left to `ranking`.
+
+Every metric is a mean over users, who count alike however active they are, but for `auc` and `calibration_error`
+(over all examples) and `user_auc_weighted` (users by their examples).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation.intervals import Estimate, auc_estimate, mean_estimates, user_weights
-from pipelines.evaluation.metrics import Bools, Floats, Ints, group_means, ndcg
+from pipelines.evaluation.calibration import calibration_sample
+from pipelines.evaluation.intervals import (
+    Sample,
+    auc_sample,
+    mean_samples,
+    unmeasured,
+    user_auc_samples,
+    user_weights,
+)
+from pipelines.evaluation.metrics import Bools, Floats, Ints, best_places, group_means, ndcg
 
 NDCG_AT = 10
+"""NDCG is always reported at this length too, whatever the configured ones."""
 
-Measured = dict[str, dict[str, dict[str, Estimate]]]
-"""Ranker -> slice -> metric -> estimate."""
+Measured = dict[str, dict[str, dict[str, Sample]]]
+"""Ranker -> slice -> metric -> sample."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,10 @@ class Bootstrap:
     resamples: int
     seed: int
 
+    def weights(self, users: int) -> Floats:
+        """Shape (resamples, users)."""
+        return user_weights(users, self.resamples, self.seed)
+
 
 def ranking_metrics(
     places: Mapping[str, Ints],
@@ -30,55 +47,80 @@ def ranking_metrics(
     slices: Mapping[str, Bools],
     ks: tuple[int, ...],
     bootstrap: Bootstrap,
-    against: str | None = None,
 ) -> Measured:
-    """recall@k and ndcg@10 per ranker and slice, over the evaluated examples.
+    """recall, NDCG and hit rate at every k, and MRR, per ranker and slice, over the evaluated examples.
 
-    `users` and `clocks` number each example's. With `against`, paired differences: that ranker minus each other one.
+    `users` and `clocks` number each example's. A query is a user's clock.
     """
     names = list(places)
-    metrics = [*(f"recall@{k}" for k in ks), f"ndcg@{NDCG_AT}"]
-    measured: Measured = {name: {} for name in names if name != against}
+    cuts = tuple(sorted({*ks, NDCG_AT}))
+    metrics = [*(f"recall@{k}" for k in ks), *(f"ndcg@{k}" for k in cuts), *(f"hit_rate@{k}" for k in ks), "mrr"]
+    measured: Measured = {name: {} for name in names}
     for slice_, mask in slices.items():
         present, owner = np.unique(users[mask], return_inverse=True)
         query_ids, query = np.unique(np.stack([owner, clocks[mask]], axis=1), axis=0, return_inverse=True)
-        columns = [_per_user(places[name][mask], owner, query.ravel(), query_ids[:, 0], ks) for name in names]
-        if against is not None:
-            mine = columns[names.index(against)]
-            columns = [mine - other for name, other in zip(names, columns, strict=True) if name != against]
-        weights = user_weights(len(present), bootstrap.resamples, bootstrap.seed)
-        estimates = mean_estimates(np.concatenate(columns, axis=1), weights)
-        for index, name in enumerate(measured):
-            part = estimates[index * len(metrics) : (index + 1) * len(metrics)]
+        columns = [_per_user(places[name][mask], owner, query.ravel(), query_ids[:, 0], ks, cuts) for name in names]
+        samples = mean_samples(np.concatenate(columns, axis=1), bootstrap.weights(len(present)))
+        for index, name in enumerate(names):
+            part = samples[index * len(metrics) : (index + 1) * len(metrics)]
             measured[name][slice_] = dict(zip(metrics, part, strict=True))
     return measured
 
 
-def auc_metrics(
-    scores: Mapping[str, Any], labels: Bools, users: Ints, slices: Mapping[str, Bools], bootstrap: Bootstrap
+def label_metrics(
+    scores: Mapping[str, Any],
+    chances: Mapping[str, Floats],
+    labels: Bools,
+    users: Ints,
+    slices: Mapping[str, Bools],
+    bootstrap: Bootstrap,
 ) -> Measured:
-    """AUC per ranker and slice, over all labelled examples of the split with their own features."""
+    """AUC, the mean of users' own AUCs, and calibration, over all labelled examples with their own features.
+
+    `chances` are predicted probabilities, of those rankers that predict some.
+    """
     measured: Measured = {name: {} for name in scores}
     for slice_, mask in slices.items():
         present, owner = np.unique(users[mask], return_inverse=True)
-        weights = user_weights(len(present), bootstrap.resamples, bootstrap.seed)
+        weights = bootstrap.weights(len(present))
         for name, values in scores.items():
-            measured[name][slice_] = {"auc": auc_estimate(values[mask], labels[mask], owner, weights)}
+            alike, by_size = user_auc_samples(values[mask], labels[mask], owner, bootstrap.resamples, bootstrap.seed)
+            measured[name][slice_] = {
+                "auc": auc_sample(values[mask], labels[mask], owner, weights),
+                "user_auc": alike,
+                "user_auc_weighted": by_size,
+                "calibration_error": calibration_sample(chances[name][mask], labels[mask], owner, weights)
+                if name in chances
+                else unmeasured(len(present), bootstrap.resamples),
+            }
     return measured
+
+
+def differences(measured: Measured, of: str) -> Measured:
+    """Other ranker -> slice -> metric: `of` minus the other, paired over users."""
+    mine = measured[of]
+    return {
+        name: {slice_: {m: mine[slice_][m] - sample for m, sample in row.items()} for slice_, row in slices.items()}
+        for name, slices in measured.items()
+        if name != of
+    }
 
 
 def published(measured: Measured) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     """Estimates as plain dicts."""
     return {
-        name: {slice_: {metric: e.to_dict() for metric, e in row.items()} for slice_, row in slices.items()}
+        name: {slice_: {m: sample.estimate().to_dict() for m, sample in row.items()} for slice_, row in slices.items()}
         for name, slices in measured.items()
     }
 
 
-def _per_user(places: Ints, owner: Ints, query: Ints, query_owner: Ints, ks: tuple[int, ...]) -> Floats:
-    """Shape (users, metrics): recall at every k, then NDCG."""
+def _per_user(
+    places: Ints, owner: Ints, query: Ints, query_owner: Ints, ks: tuple[int, ...], cuts: tuple[int, ...]
+) -> Floats:
+    """Shape (users, metrics): recall at every k, NDCG at every cut, hit rate at every k, MRR."""
     count = int(owner.max()) + 1 if len(owner) else 0
-    hits = np.stack([places <= k for k in ks], axis=1).astype(np.float64)
-    present, values = ndcg(places, query, NDCG_AT)
-    gains = group_means(values[:, None], query_owner[present], count)
-    return np.concatenate([group_means(hits, owner, count), gains], axis=1)
+    recalled = np.stack([places <= k for k in ks], axis=1).astype(np.float64)
+    best = best_places(places, query, len(query_owner))
+    hits = np.stack([*(best <= k for k in ks), 1.0 / best], axis=1)
+    by_query = np.concatenate([ndcg(places, query, cuts)[1], hits], axis=1)
+    return np.concatenate([group_means(recalled, owner, count), group_means(by_query, query_owner, count)], axis=1)

@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 
 from pipelines.config import EvaluationOptions
 from pipelines.errors import CorruptDatasetError
-from pipelines.evaluation.assess import Bootstrap, auc_metrics, published, ranking_metrics
+from pipelines.evaluation.assess import Bootstrap, differences, label_metrics, published, ranking_metrics
+from pipelines.evaluation.calibration import curve_rows, probabilities, reliability
 from pipelines.evaluation.metrics import Bools, Ints
-from pipelines.evaluation.rankers import Ranker, dot_pairs
+from pipelines.evaluation.rankers import Ranker, Towers, dot_pairs
 from pipelines.evaluation.ranking import Catalogue, rank_split
-from pipelines.evaluation.slices import age_slices, cold_slices
+from pipelines.evaluation.slices import age_slices, cold_slices, user_slices
 from pipelines.evaluation.timeline import History, codes, column
 
 MODEL = "model"
@@ -28,6 +29,8 @@ class Result:
     measured: dict[str, Any]
     differences: dict[str, Any]
     """Baseline -> slice -> metric: the model's value minus the baseline's, paired over users."""
+    reliability: dict[str, list[dict[str, Any]]]
+    """Ranker that predicts probabilities -> bins of all examples: {predicted, observed, n}."""
     counts: dict[str, int]
 
 
@@ -48,13 +51,14 @@ def measure_split(
     as_of = column(split, "as_of")
     past = history.past_positives(items, as_of)
     split = split.append_column("past_positives", pa.array(past))
-    masks = _masks(split, exists, past, with_ages=options.age_slices)
+    masks = _masks(split, exists, past, history.past_of_users(users, as_of), by_past=options.age_slices)
     bootstrap = Bootstrap(options.bootstrap, seed)
 
     vectors = {name: ranker.users(split) for name, ranker in rankers.items()}
     scores = {name: dot_pairs(vectors[name], ranker.items(split)) for name, ranker in rankers.items()}
+    chances = {name: probabilities(scores[name] + r.bias) for name, r in rankers.items() if isinstance(r, Towers)}
     labels = split["label"].to_numpy() > 0.5
-    judged = auc_metrics(scores, labels, users, masks, bootstrap)
+    judged = label_metrics(scores, chances, labels, users, masks, bootstrap)
     ranked = rank_split(
         split,
         vectors,
@@ -67,11 +71,14 @@ def measure_split(
     )
     rows = ranked.rows
     parts = {name: mask[rows] for name, mask in masks.items()}
-    arguments = (ranked.places, users[rows], as_of[rows], parts, options.ks, bootstrap)
-    placed = ranking_metrics(*arguments)
+    placed = ranking_metrics(ranked.places, users[rows], as_of[rows], parts, options.ks, bootstrap)
     measured = {name: {part: placed[name][part] | judged[name][part] for part in placed[name]} for name in rankers}
-    differences = ranking_metrics(*arguments, against=MODEL) if MODEL in rankers else {}
-    return Result(published(measured), published(differences), {"examples": split.num_rows, **ranked.counts})
+    return Result(
+        published(measured),
+        published(differences(measured, MODEL)) if MODEL in rankers else {},
+        {name: curve_rows(reliability(predicted, labels)) for name, predicted in chances.items()},
+        {"examples": split.num_rows, **ranked.counts},
+    )
 
 
 def clock_delay(examples: pa.Table) -> int:
@@ -87,13 +94,13 @@ def clock_delay(examples: pa.Table) -> int:
     return int(delays[0]) if delays else 0
 
 
-def _masks(split: pa.Table, exists: pa.Table, past: Ints, *, with_ages: bool) -> dict[str, Bools]:
+def _masks(split: pa.Table, exists: pa.Table, past: Ints, own_past: Ints, *, by_past: bool) -> dict[str, Bools]:
     masks = cold_slices(_flags(split, "cold_user"), _flags(split, "cold_item"))
-    if with_ages:
+    if by_past:
         known = codes(split["item_id"], exists["item_id"].combine_chunks())
         times = column(split, "event_time")
         born = np.append(column(exists, "exists_from"), 0)[known]
-        masks |= age_slices(np.where(known >= 0, times - born, 0), past)
+        masks |= age_slices(np.where(known >= 0, times - born, 0), past) | user_slices(own_past)
     return masks
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.evaluation.metrics import Bools, Floats, Ints, auc, auc_resampled
+from pipelines.evaluation.metrics import Bools, Floats, Ints, auc, auc_resampled, user_aucs
 
 LEVEL = 0.95
 FEWEST_USERS = 5
@@ -35,6 +35,30 @@ class Estimate:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A metric over all users, and over each resample of them; NaN where it cannot be measured."""
+
+    value: float
+    resampled: Floats
+    users: int
+
+    def __sub__(self, other: "Sample") -> "Sample":
+        """The paired difference of two models: both were resampled with the same weights."""
+        return Sample(self.value - other.value, self.resampled - other.resampled, self.users)
+
+    def estimate(self) -> Estimate:
+        """The value with its interval."""
+        if np.isnan(self.value):
+            return Estimate(None, None, None, self.users)
+        value = round(self.value, _DIGITS)
+        # A resample that drew one class alone has no AUC: where that is common, those left are not a fair sample.
+        if self.users < FEWEST_USERS or np.isnan(self.resampled).mean() > 1 - LEVEL:
+            return Estimate(value, None, None, self.users)
+        low, high = np.nanquantile(self.resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Estimate(value, round(float(low), _DIGITS), round(float(high), _DIGITS), self.users)
+
+
 def user_weights(users: int, resamples: int, seed: int) -> Floats:
     """How often each user is drawn: shape (resamples, users), rows sum to `users`."""
     if not users:
@@ -44,31 +68,40 @@ def user_weights(users: int, resamples: int, seed: int) -> Floats:
     return np.stack(draws).astype(np.float64)
 
 
-def mean_estimates(values: Floats, weights: Floats) -> list[Estimate]:
-    """The mean over users of each column of `values`, shape (users, columns).
+def unmeasured(users: int, resamples: int) -> Sample:
+    """What is said of a metric that a ranker does not have."""
+    return Sample(np.nan, np.full(resamples, np.nan), users)
 
-    For a paired difference of two models pass the difference of their columns.
-    """
+
+def mean_samples(values: Floats, weights: Floats) -> list[Sample]:
+    """The mean over users of each column of `values`, shape (users, columns)."""
     users = len(values)
     if not users:
-        return [Estimate(None, None, None, 0)] * values.shape[1]
-    means = values.mean(axis=0)
-    resampled = weights @ values / users
-    return [_estimate(float(mean), resampled[:, column], users) for column, mean in enumerate(means)]
+        return [unmeasured(0, len(weights))] * values.shape[1]
+    means, resampled = values.mean(axis=0), weights @ values / users
+    return [Sample(float(mean), resampled[:, column], users) for column, mean in enumerate(means)]
 
 
-def auc_estimate(scores: npt.NDArray[np.floating], labels: Bools, users: Ints, weights: Floats) -> Estimate:
+def auc_sample(scores: npt.NDArray[np.floating], labels: Bools, users: Ints, weights: Floats) -> Sample:
     """AUC over all examples; `users` numbers each example's user 0 … n - 1, `weights` has shape (resamples, n)."""
-    value = auc(scores, labels)
-    count = weights.shape[1]
+    value, count = auc(scores, labels), weights.shape[1]
     if np.isnan(value):
-        return Estimate(None, None, None, count)
-    return _estimate(value, auc_resampled(scores, labels, users, weights), count)
+        return unmeasured(count, len(weights))
+    return Sample(value, auc_resampled(scores, labels, users, weights), count)
 
 
-def _estimate(value: float, resampled: Floats, users: int) -> Estimate:
-    # A resample that drew one class alone has no AUC: where that is common, those left are not a fair sample.
-    if users < FEWEST_USERS or np.isnan(resampled).mean() > 1 - LEVEL:
-        return Estimate(round(value, _DIGITS), None, None, users)
-    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(round(value, _DIGITS), round(float(low), _DIGITS), round(float(high), _DIGITS), users)
+def user_auc_samples(
+    scores: npt.NDArray[np.floating], labels: Bools, users: Ints, resamples: int, seed: int
+) -> tuple[Sample, Sample]:
+    """The mean of each user's own AUC over the users with both labels: every user alike, then by their examples.
+
+    The second is the GAUC of Zhou et al. (Deep Interest Network, KDD 2018). Neither profits from telling users apart.
+    """
+    values, sizes = user_aucs(scores, labels, users)
+    weights = user_weights(len(values), resamples, seed)
+    (alike,) = mean_samples(values[:, None], weights)
+    if not len(values):
+        return alike, alike
+    return alike, Sample(
+        float(values @ sizes / sizes.sum()), weights @ (values * sizes) / (weights @ sizes), len(values)
+    )

@@ -1,4 +1,6 @@
-"""Ranks, recall, NDCG and AUC, in plain numpy. What is ranked against what is left to `ranking`."""
+"""Ranks, NDCG and AUC, in plain numpy. What is ranked against what is left to `ranking`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,26 +36,37 @@ def ranks(scores: npt.NDArray[np.floating], eligible: Bools, own: Ints, draws: F
     return np.where(own >= 0, places, UNRANKED)
 
 
-def ndcg(places: Ints, queries: Ints, k: int) -> tuple[Ints, Floats]:
-    """NDCG@k of each query: (queries present, ascending; their values in [0, 1]).
+def ndcg(places: Ints, queries: Ints, ks: Sequence[int]) -> tuple[Ints, Floats]:
+    """NDCG@k of each query: (queries present, ascending; values in [0, 1], shape (queries, ks)).
 
     `places` are ranks of relevant items, `queries` the query of each. Gain 1 per relevant item, discount
     1 / log2(1 + rank), ideal: all relevant items first (Järvelin and Kekäläinen 2002). Relevant items of one query
     may have been ranked at different moments: where two held the same place, the second takes the next one, so that
     the value never exceeds 1.
 
-    >>> ndcg(np.array([1, 3]), np.array([7, 7]), 10)[1].round(4).tolist()
-    [0.9197]
+    >>> ndcg(np.array([1, 3]), np.array([7, 7]), [10])[1].round(4).tolist()
+    [[0.9197]]
     """
     order = np.lexsort((places, queries))
     present, starts, owner = np.unique(queries[order], return_index=True, return_inverse=True)
     position = np.arange(len(order)) - starts[owner] if len(order) else np.zeros(0, np.int64)
-    # Places of a query ascend, so any beyond k stay beyond k: capping them keeps the arithmetic small.
-    slack = np.minimum(places[order], k + 1 + position) - position
+    # Places of a query ascend, so any beyond the last k stay beyond it: capping them keeps the arithmetic small.
+    slack = np.minimum(places[order], max(ks) + 1 + position) - position
     separated = _running_maximum(slack, owner, len(present)) + position
-    ideal = np.bincount(owner, np.where(position < k, _discount(position + 1), 0.0), len(present))
-    gains = np.bincount(owner, np.where(separated <= k, _discount(separated), 0.0), len(present))
-    return present, gains / ideal
+    gain, best = _discount(separated), _discount(position + 1)
+    columns = [
+        np.bincount(owner, np.where(separated <= k, gain, 0.0), len(present))
+        / np.bincount(owner, np.where(position < k, best, 0.0), len(present))
+        for k in ks
+    ]
+    return present, np.stack(columns, axis=1)
+
+
+def best_places(places: Ints, queries: Ints, count: int) -> Ints:
+    """The smallest place of each query 0 … count - 1; UNRANKED where it has none."""
+    best = np.full(count, UNRANKED)
+    np.minimum.at(best, queries, places)
+    return best
 
 
 def auc(scores: npt.NDArray[np.floating], labels: Bools) -> float:
@@ -82,6 +95,29 @@ def auc_resampled(scores: npt.NDArray[np.floating], labels: Bools, users: Ints, 
         if (pairs := ups.sum() * downs.sum()) > 0:
             result[index] = (ups * (np.cumsum(downs) - downs / 2)).sum() / pairs
     return result
+
+
+def user_aucs(scores: npt.NDArray[np.floating], labels: Bools, users: Ints) -> tuple[Floats, Floats]:
+    """The AUC of each user who has both labels, among their own examples, and how many examples that is.
+
+    Users ascend. AUC by the rank sum of the positives, ties at their mean rank (Mann and Whitney 1947).
+
+    >>> user_aucs(np.array([3.0, 1.0, 2.0, 9.0]), np.array([True, False, False, True]), np.array([5, 5, 5, 6]))
+    (array([1.]), array([3.]))
+    """
+    order = np.lexsort((scores, users))
+    ordered, positive = scores[order], labels[order]
+    present, starts, owner = np.unique(users[order], return_index=True, return_inverse=True)
+    fresh = np.r_[True, (ordered[1:] != ordered[:-1]) | (owner[1:] != owner[:-1])][: len(order)]
+    tie = np.cumsum(fresh) - 1
+    rank = np.arange(len(order)) - starts[owner] + 1.0 if len(order) else np.zeros(0)
+    mean_rank = (np.bincount(tie, rank) / np.bincount(tie))[tie] if len(order) else rank
+    sizes = np.bincount(owner, minlength=len(present)).astype(np.float64)
+    ups = np.bincount(owner, positive, len(present))
+    rank_sums = np.bincount(owner, mean_rank * positive, len(present))
+    both = (ups > 0) & (ups < sizes)
+    ups, sizes, rank_sums = ups[both], sizes[both], rank_sums[both]
+    return (rank_sums - ups * (ups + 1) / 2) / (ups * (sizes - ups)), sizes
 
 
 def group_means(values: Floats, groups: Ints, count: int) -> Floats:

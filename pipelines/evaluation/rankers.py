@@ -77,6 +77,11 @@ class Towers:
     def __init__(self, scorer: Any, *, content_only: bool = False) -> None:
         self._scorer, self._content_only = scorer, content_only
 
+    @property
+    def bias(self) -> float:
+        """What makes a score the logit of a probability."""
+        return float(self._scorer.bias)
+
     def users(self, rows: pa.Table) -> Any:
         """Embeddings times the learned scale, so that scores are logits but for the bias, which changes no order."""
         return self._embed("user", rows) * np.float32(self._scorer.scale)

@@ -10,10 +10,11 @@ What comes out is one place per evaluated example and ranker. From it `assess` m
 
 * recall@k of a user: the share of the user's evaluated examples with place <= k; the user's other relevant items
   compete like any others;
-* ndcg@10 of a user: the mean over the user's clocks, where the relevant items of a clock are its examples, so that a
-  user with ten positives in a day is not blamed for the ten places they need.
+* NDCG@k, hit rate@k and MRR of a user: the mean over the user's clocks, where the relevant items of a clock are its
+  examples, so that a user with ten positives in a day is not blamed for the ten places they need. A clock is a hit
+  where its best place is at most k; its reciprocal rank is that of its best place.
 
-Both are then averaged over users, who count alike however active they are.
+All are then averaged over users, who count alike however active they are.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,8 @@
 """Parts of an evaluated set that are reported on their own.
 
 A slice restricts what is relevant, never what competes: the candidates stay the whole catalogue of the moment.
-`warm`, `cold_item`, `cold_user` and `cold_both` partition `all`; so do the ages, and so do the numbers of past
-positives. "Cold" is defined by the training period alone: no event there.
+`warm`, `cold_item`, `cold_user` and `cold_both` partition `all`; so do the ages, so do the numbers of past
+positives of the item, and so do those of the user. "Cold" is defined by the training period alone: no event there.
 """
 
 from pipelines.config import US_PER_UNIT
@@ -26,6 +26,15 @@ PAST: tuple[tuple[str, int], ...] = (
 )
 """Slice -> upper end (excluded) of the item's number of positives known at the clock."""
 
+USER_PAST: tuple[tuple[str, int], ...] = (
+    ("user_past_0", 1),
+    ("user_past_1_to_5", 6),
+    ("user_past_6_to_20", 21),
+    ("user_past_21_to_100", 101),
+    ("user_past_101_or_more", 2**63 - 1),
+)
+"""Slice -> upper end (excluded) of the user's own number of positives known at the clock."""
+
 
 def cold_slices(cold_user: Bools, cold_item: Bools) -> dict[str, Bools]:
     """Slice -> mask. `cold_item` is a new item for a known user; both new is `cold_both`."""
@@ -41,6 +50,11 @@ def cold_slices(cold_user: Bools, cold_item: Bools) -> dict[str, Bools]:
 def age_slices(age_us: Ints, past_positives: Ints) -> dict[str, Bools]:
     """Slice -> mask, by the item's age at t (before its known beginning counts as the first hour) and its past."""
     return _banded(age_us, AGES) | _banded(past_positives, PAST)
+
+
+def user_slices(past_positives: Ints) -> dict[str, Bools]:
+    """Slice -> mask, by how much is known of the user."""
+    return _banded(past_positives, USER_PAST)
 
 
 def _banded(values: Ints, bands: tuple[tuple[str, int], ...]) -> dict[str, Bools]:

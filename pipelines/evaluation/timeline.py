@@ -84,6 +84,11 @@ class History:
         start, stop = self.by_item.until(items, as_of)
         return stop - start
 
+    def past_of_users(self, users: Ints, as_of: Ints) -> Ints:
+        """How many positives of each user its clock knows."""
+        start, stop = self.by_user.until(users, as_of)
+        return stop - start
+
     def known(self, users: Ints, as_of: Ints) -> tuple[Ints, Ints]:
         """The positives of each user that the clock knows, as (which question, event)."""
         owner, position = expand(*self.by_user.until(users, as_of))

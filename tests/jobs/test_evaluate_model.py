@@ -126,6 +126,12 @@ def test_the_job_publishes_metrics_of_the_model_and_of_every_baseline_the_data_a
     assert set(facts["baselines"]) == {"content_only", "popularity", "random", "content_knn"}
     assert facts["baselines"]["content_knn"]["test"]["all"]["recall@1"]["value"] == 1.0
     assert facts["baselines"]["content_only"]["test"]["all"]["auc"]["value"] == 0.5
+    # u1 has 1 of 2 right and no other; all its odd items score 2, all even ones 0.
+    assert facts["reliability"]["test"]["model"] == [
+        {"predicted": 0.5, "observed": 0.0, "n": 2},
+        {"predicted": 0.880797, "observed": 1.0, "n": 2},
+    ]
+    assert facts["metrics"]["test"]["all"]["calibration_error"]["value"] == 0.309601
     assert facts["evaluated"]["test"]["ranked"] == 2
     by_chance = facts["baselines"]["random"]["test"]["all"]["recall@1"]["value"]
     assert facts["differences"]["random"]["test"]["all"]["recall@1"]["value"] == 1 - by_chance

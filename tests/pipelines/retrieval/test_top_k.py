@@ -64,3 +64,44 @@ def test_seen_are_the_positives_of_the_label_rule_and_unknown_ids_are_no_error()
     seen = SeenItems(liked, pa.array(["u1", "u2"]), pa.array(["a", "b"]))
     assert [pair.tolist() for pair in seen(0, 2)] == [[0, 1], [0, 1]]
     assert [pair.tolist() for pair in seen(1, 2)] == [[0], [1]]
+
+
+def test_groups_of_columns_and_threads_change_nothing() -> None:
+    generator = np.random.default_rng(3)
+    # Whole numbers make ties common and products exact; 67 items are 8 groups and a rest.
+    users, items = (generator.integers(-2, 3, (n, 3)).astype(np.float32) for n in (50, 67))
+    pairs = {
+        (int(u), int(i)) for u, i in zip(generator.integers(0, 50, 900), generator.integers(0, 67, 900), strict=True)
+    }
+    pairs |= {(7, item) for item in range(66)}
+
+    def seen(start, stop):
+        inside = sorted((row - start, item) for row, item in pairs if start <= row < stop)
+        return tuple(np.array(inside, np.int64).reshape(-1, 2).T)
+
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_SCORES", 3 * 67)
+        by_threads = [top_k(users, items, 4, seen, told.append, threads=threads)[0] for threads in (1, 4)]
+    assert by_threads[0].tolist() == by_threads[1].tolist() == plain(users, items, 4, pairs)
+    assert by_threads[0][7].tolist() == [66, -1, -1, -1]
+    assert told[16] == told[-1] == 50  # blocks of 3
+
+
+def test_a_list_longer_than_the_catalogue_is_the_catalogue() -> None:
+    indices, scores = top_k(np.ones((2, 1), np.float32), np.array([[1.0], [3.0], [2.0]], np.float32), 100)
+    assert indices.tolist() == [[1, 2, 0]] * 2
+    assert scores.tolist() == [[3.0, 2.0, 1.0]] * 2
+
+
+def test_nobody_and_nothing_make_empty_lists() -> None:
+    assert top_k(np.zeros((0, 2), np.float32), np.ones((3, 2), np.float32), 2)[0].shape == (0, 2)
+    assert top_k(np.ones((2, 2), np.float32), np.zeros((0, 2), np.float32), 5)[0].shape == (2, 0)
+
+
+def test_what_fails_in_a_thread_fails_the_call() -> None:
+    def broken(start, stop):
+        raise RuntimeError("no such user")
+
+    with pytest.raises(RuntimeError, match="no such user"):
+        top_k(np.ones((2, 1), np.float32), np.ones((2, 1), np.float32), 1, broken)

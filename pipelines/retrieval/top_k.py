@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 BLOCK_SCORES = 1 << 22
 """Scores that a thread holds at once: 16 MiB of float32, which stays near the processor."""

@@ -1,33 +1,28 @@
 """Rank the catalogue as it was at each validation and test moment, beside the baselines, with intervals over users."""
 
+import argparse
+import importlib
 import sys
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, add_shorthand, main
+from pipelines.config import Config
 from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
-from pipelines.evaluation.evaluate import MODEL, clock_delay, measure_split
-from pipelines.evaluation.inputs import read_catalogue, read_split, read_truth
+from pipelines.evaluation.evaluate import AGAINST, MODEL, measure_split
+from pipelines.evaluation.inputs import Measurable, read_measurable, read_truth
 from pipelines.evaluation.rankers import Planted, Popularity, Random, Ranker, Towers
-from pipelines.evaluation.timeline import History
+from pipelines.evaluation.summary import difference_lines
 from pipelines.retrieval.scorer import Scorer
-from pipelines.retrieval.seen import positive_rows
-from pipelines.storage import write_json
-from schemas.interactions import INTERACTIONS
+from pipelines.storage import Workspace, write_json
+
+SPLITS = ("validation", "test")
 
 
 def run(context: Context) -> Draft:
     """Measure the model and every baseline on both later splits."""
-    examples = context.parents["examples"]
-    tables = {split: read_split(examples, split) for split in ("validation", "test")}
-    catalogue, exists = read_catalogue(examples), examples.read_table("exists")
-    history = _history(context, tables, exists)
-    rankers = _rankers(context, history)
-    results = {
-        split: measure_split(table, exists, rankers, catalogue, history, context.config.evaluation, context.config.seed)
-        for split, table in tables.items()
-    }
+    config, examples = context.config, context.parents["examples"]
+    data = read_measurable(examples, context.parents["clean"], config.labels, SPLITS)
+    rankers = _rankers(context, data)
+    results = {split: measure_split(data, split, rankers, config.evaluation, config.seed) for split in SPLITS}
     facts = {
         "metrics": {split: result.measured[MODEL] for split, result in results.items()},
         "baselines": {
@@ -43,31 +38,24 @@ def run(context: Context) -> Draft:
         "reliability": {split: result.reliability for split, result in results.items()},
         "evaluated": {split: result.counts for split, result in results.items()},
     }
+    for line in difference_lines(facts["differences"].get(AGAINST, {}).get("test")):
+        context.say(line)
     return Draft(
         tables={"metrics": write_json(context.staging, "metrics.json", facts)},
         facts=facts,
         as_of=examples.manifest.as_of,
+        notes={"against": _compared(config, context.workspace)},
     )
 
 
-def _history(context: Context, tables: dict[str, pa.Table], exists: pa.Table) -> History:
-    interactions = context.parents["clean"].read_table("interactions", INTERACTIONS.names)
-    positives = positive_rows(interactions, context.config.labels)
-    everything = [positives, *tables.values()]
-    return History.of(
-        positives,
-        pc.unique(pa.chunked_array([c for t in everything for c in t["user_id"].chunks], pa.string())),
-        pc.unique(pa.chunked_array([c for t in [*everything, exists] for c in t["item_id"].chunks], pa.string())),
-        clock_delay(pa.concat_tables([table.select(["known_by", "as_of"]) for table in tables.values()])),
-    )
-
-
-def _rankers(context: Context, history: History) -> dict[str, Ranker]:
-    """The model, and the baselines that this data allows."""
+def _rankers(context: Context, data: Measurable) -> dict[str, Ranker]:
+    """The model, what it is compared with, and the baselines that this data allows."""
     config = context.config
     scorer = Scorer.load(context.parents["model"].path)
-    rankers: dict[str, Ranker] = {
-        MODEL: Towers(scorer),
+    rankers: dict[str, Ranker] = {MODEL: Towers(scorer)}
+    if config.evaluation.against:
+        rankers[AGAINST] = _other(context, data)
+    rankers |= {
         "content_only": Towers(scorer, content_only=True),
         "popularity": Popularity(config.evaluation.popularity),
         "random": Random(),
@@ -76,7 +64,7 @@ def _rankers(context: Context, history: History) -> dict[str, Ranker]:
     before = context.parents["examples"].manifest.as_of.get("validation_start", 0)
     space = ContentSpace(versions, config.content_kinds("item"), before)
     if space.columns and versions.num_rows:
-        rankers["content_knn"] = ContentKnn(space, versions, history)
+        rankers["content_knn"] = ContentKnn(space, versions, data.history)
     demo = context.workspace.current("demo_data") if context.data is None else None
     folder = demo.path if demo else context.data
     truth = read_truth(folder, config.source.truth) if folder and config.source.truth else None
@@ -85,12 +73,36 @@ def _rankers(context: Context, history: History) -> dict[str, Ranker]:
     return rankers
 
 
+def _compared(config: Config, workspace: Workspace) -> str:
+    """The version that is compared with: an alias may stand for another tomorrow."""
+    if not config.evaluation.against:
+        return ""
+    tracking = importlib.import_module("pipelines.tracking.registered")
+    return str(tracking.lookup(config, workspace.root, config.evaluation.against).uri)
+
+
+def _other(context: Context, data: Measurable) -> Towers:
+    # Imported here, and above: a comparison alone needs MLflow.
+    tracking = importlib.import_module("pipelines.tracking.registered")
+    other = tracking.lookup(context.config, context.workspace.root, context.config.evaluation.against)
+    scorer = other.load()
+    tracking.require_columns(scorer, data.splits["test"].column_names, other.uri, "examples")
+    return Towers(scorer)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    meaning = "also rank by this registered model, models:/NAME/VERSION or models:/NAME@ALIAS, and show the differences"
+    add_shorthand(parser, "--against", "evaluation.against", "MODEL", meaning)
+
+
 JOB = Job(
     name="evaluate_model",
     dataset="evaluation",
     parents=("model", "examples", "clean"),
     sections=("evaluation", "labels", "source"),
     run=run,
+    depends=_compared,
+    arguments=_arguments,
 )
 
 if __name__ == "__main__":

@@ -4,9 +4,14 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import PromotionError
+from pipelines.evaluation.evaluate import MODEL, measure_split
+from pipelines.evaluation.inputs import read_measurable
+from pipelines.evaluation.rankers import Towers
+from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
-from pipelines.tracking.promotion import crown, judge, judge_audit, rival
-from pipelines.tracking.runs import log_evaluation
+from pipelines.tracking.promotion import Rival, crown, judge, judge_audit
+from pipelines.tracking.registered import Registered, aliased, require_columns
+from pipelines.tracking.runs import CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
 
 
@@ -17,10 +22,11 @@ def run(context: Context) -> Draft:
     client, name, version = connect(config, context.workspace.root), trained["name"], trained["version"]
     # A model equal to an earlier one is not evaluated again, but its own run needs the numbers too.
     log_evaluation(client, trained["run_id"], facts["metrics"])
-    champion = rival(client, name, version, config.promotion)
+    champion = aliased(client, name, CHAMPION)
+    rival = None if champion is None or champion.version == str(version) else _meet(context, champion)
     verdicts = [
         judge_audit(context.parents["model"].manifest.facts.get("audit", "unaudited")),
-        *judge(config.promotion, facts["metrics"], facts["baselines"], champion),
+        *judge(config.promotion, facts["metrics"], facts["baselines"], rival),
     ]
     refused = [verdict.detail for verdict in verdicts if not verdict.passed]
     if refused:
@@ -30,18 +36,30 @@ def run(context: Context) -> Draft:
         )
     crown(client, name, version)
     checks = [{"check": v.check, "passed": v.passed, "detail": v.detail} for v in verdicts]
+    met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
     return Draft(
         tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
-        facts={"promoted": True, "checks": checks},
+        facts={"promoted": True, "checks": checks, **met},
         notes={"name": name, "version": version, "alias": "champion"},
     )
+
+
+def _meet(context: Context, champion: Registered) -> Rival:
+    """Measure the challenger and the champion on the same test examples, in one pass."""
+    config, examples = context.config, context.parents["examples"]
+    data = read_measurable(examples, context.parents["clean"], config.labels, ("test",))
+    scorer = champion.load()
+    require_columns(scorer, data.splits["test"].column_names, f"the champion, {champion.uri},", "examples")
+    rankers = {MODEL: Towers(Scorer.load(context.parents["model"].path)), CHAMPION: Towers(scorer)}
+    result = measure_split(data, "test", rankers, config.evaluation, config.seed)
+    return Rival(champion.version, result.measured[CHAMPION], result.differences[CHAMPION])
 
 
 JOB = Job(
     name="promote_model",
     dataset="promotion",
-    parents=("model", "evaluation"),
-    sections=("name", "promotion", "tracking"),
+    parents=("model", "evaluation", "examples", "clean"),
+    sections=("name", "promotion", "evaluation", "labels", "tracking"),
     run=run,
     always=True,
 )

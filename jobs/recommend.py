@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from mlflow import MlflowClient
 
 from jobs.launch import Context, Draft, Job, main
-from pipelines.errors import WorkspaceError
-from pipelines.retrieval.scorer import Scorer
+from pipelines.errors import PromotionError, WorkspaceError
 from pipelines.retrieval.seen import SeenItems, positive_rows
 from pipelines.retrieval.top_k import top_k
 from pipelines.storage import write_arrow
-from pipelines.tracking.promotion import scorer_files
+from pipelines.tracking.registered import Registered, aliased, require_columns
 from pipelines.tracking.runs import CHALLENGER, CHAMPION
 from pipelines.tracking.store import connect, model_name
 from schemas.content import Side
@@ -23,21 +23,14 @@ def run(context: Context) -> Draft:
     """Load the champion (else the challenger), embed, rank, write."""
     config, clean, preferences = context.config, context.parents["clean"], context.parents["preferences"]
     client, name = connect(config, context.workspace.root), model_name(config)
-    folder = scorer_files(client, name, CHAMPION)
-    alias = CHAMPION if folder else CHALLENGER
-    folder = folder or scorer_files(client, name, CHALLENGER)
-    if folder is None:
-        raise WorkspaceError(f"recommend needs a registered model, {name} has none; run `thaw train_dropoutnet` first")
-    scorer = Scorer.load(folder)
+    alias, version = _version(client, name, allow_unaudited=config.training.allow_unaudited)
+    if alias == CHALLENGER:
+        context.say(f"note: {name} has no champion; version {version.version}, which no gate has passed, recommends")
+    scorer = version.load()
     users = preferences.read_table("serving_users").sort_by("user_id")
     items = preferences.read_table("serving_items").sort_by("item_id")
-    missing = sorted({*scorer.columns("user"), *scorer.columns("item")} - {*users.column_names, *items.column_names})
-    if missing:
-        raise WorkspaceError(
-            f"the {alias} {name} must find the features that it was trained on, these preferences do not have "
-            f"{', '.join(missing[:3])}; recommend with the configuration that it was trained with, or promote a model "
-            "of the present one"
-        )
+    columns = {*users.column_names, *items.column_names}
+    require_columns(scorer, columns, f"the {alias}, {version.uri},", "preferences")
     user_ids, item_ids = users["user_id"].combine_chunks(), items["item_id"].combine_chunks()
     user_vectors, item_vectors = scorer.embed("user", users), scorer.embed("item", items)
     seen = None
@@ -67,15 +60,31 @@ def run(context: Context) -> Draft:
         tables=tables,
         facts={"users": len(users), "items": len(items), "k": config.recommend.k, "filter_seen": seen is not None},
         as_of={"snapshot_time": preferences.manifest.as_of["snapshot_time"]},
-        notes={"model": name, "alias": alias},
+        notes={"model": name, "version": version.version, "alias": alias, "audit": version.audit},
     )
+
+
+def _version(client: MlflowClient, name: str, *, allow_unaudited: bool) -> tuple[str, Registered]:
+    """The champion; where there is none, the challenger, if it was audited or a trial is allowed."""
+    for alias in (CHAMPION, CHALLENGER):
+        version = aliased(client, name, alias)
+        if version is None:
+            continue
+        if version.audit != "passed" and not allow_unaudited:
+            raise PromotionError(
+                f"what recommends must have been trained on examples that passed the leakage audit, version "
+                f"{version.version} of {name} ({alias}) is {version.audit}; run `thaw run` without "
+                "training.allow_unaudited, or set it for a trial"
+            )
+        return alias, version
+    raise WorkspaceError(f"recommend needs a registered model, {name} has none; run `thaw train_dropoutnet` first")
 
 
 JOB = Job(
     name="recommend",
     dataset="recommendations",
     parents=("model", "preferences", "clean"),
-    sections=("name", "recommend", "labels", "tracking"),
+    sections=("name", "recommend", "labels", "training", "tracking"),
     run=run,
     always=True,
     one_lineage=False,

@@ -507,6 +507,9 @@ class EvaluationOptions(Options):
     """Also report by the item's age, and by the number of past positives of the item and of the user."""
     popularity: str | None = None
     """Item statistic that ranks the popularity baseline; absent: past positives."""
+    against: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
+    """A registered model to compare with, models:/NAME/VERSION or models:/NAME@ALIAS: both rank the same examples, and
+    their differences are paired. Absent: none. `--against` on the command line is short for it."""
 
 
 class TrackingOptions(Options):
@@ -523,11 +526,19 @@ class PromotionOptions(Options):
     """When a challenger becomes champion."""
 
     metric: str = "ndcg@10"
+    """One of which more is better."""
     slice: str = "all"
     min_lift_over_popularity: float | None = None
     """Required ratio of the metric to the popularity baseline's on the test split; absent: not required."""
     max_loss_against_champion: Share = 0.02
-    """The metric may be lower than the champion's by at most this share."""
+    """The metric may be lower than the champion's by at most this share. Both are measured anew, on the same examples
+    of the challenger's test period."""
+
+    @model_validator(mode="after")
+    def _more_is_better(self) -> "PromotionOptions":
+        if self.metric == "calibration_error":
+            raise ValueError("metric must be one of which more is better, got calibration_error; choose auc or ndcg@10")
+        return self
 
 
 class RecommendOptions(Options):

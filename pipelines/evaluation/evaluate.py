@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.config import EvaluationOptions
-from pipelines.errors import CorruptDatasetError
 from pipelines.evaluation.assess import Bootstrap, differences, label_metrics, published, ranking_metrics
 from pipelines.evaluation.calibration import curve_rows, probabilities, reliability
+from pipelines.evaluation.inputs import Measurable
 from pipelines.evaluation.metrics import Bools, Ints
 from pipelines.evaluation.rankers import Ranker, Towers, dot_pairs
-from pipelines.evaluation.ranking import Catalogue, rank_split
+from pipelines.evaluation.ranking import rank_split
 from pipelines.evaluation.slices import age_slices, cold_slices, user_slices
-from pipelines.evaluation.timeline import History, codes, column
+from pipelines.evaluation.timeline import codes, column
 
 MODEL = "model"
 """The ranker that is judged; all others are baselines."""
+AGAINST = "against"
+"""The registered model that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,18 @@ class Result:
 
 
 def measure_split(
-    split: pa.Table,
-    exists: pa.Table,
-    rankers: Mapping[str, Ranker],
-    catalogue: Catalogue,
-    history: History,
-    options: EvaluationOptions,
-    seed: int,
+    data: Measurable, name: str, rankers: Mapping[str, Ranker], options: EvaluationOptions, seed: int
 ) -> Result:
-    """Rank the positives by the evaluation clock, score all labelled examples, and cut both into slices.
+    """Rank the positives of a split by the evaluation clock, score all its labelled examples, and cut both into slices.
 
-    `split` is in order of (event_time, example_id); `exists` has item_id and exists_from.
+    The split is in order of (event_time, example_id).
     """
+    split, history = data.splits[name], data.history
     users, items = codes(split["user_id"], history.user_ids), codes(split["item_id"], history.item_ids)
     as_of = column(split, "as_of")
     past = history.past_positives(items, as_of)
     split = split.append_column("past_positives", pa.array(past))
-    masks = _masks(split, exists, past, history.past_of_users(users, as_of), by_past=options.age_slices)
+    masks = _masks(split, data.exists, past, history.past_of_users(users, as_of), by_past=options.age_slices)
     bootstrap = Bootstrap(options.bootstrap, seed)
 
     vectors = {name: ranker.users(split) for name, ranker in rankers.items()}
@@ -63,7 +59,7 @@ def measure_split(
         split,
         vectors,
         rankers,
-        catalogue,
+        data.catalogue,
         history,
         max_clocks=options.max_clocks,
         filter_seen=options.filter_seen,
@@ -79,19 +75,6 @@ def measure_split(
         {name: curve_rows(reliability(predicted, labels)) for name, predicted in chances.items()},
         {"examples": split.num_rows, **ranked.counts},
     )
-
-
-def clock_delay(examples: pa.Table) -> int:
-    """known_by - as_of: one configured delay for all clocks, in microseconds.
-
-    Raises CorruptDatasetError where examples disagree on it.
-    """
-    delays = pc.unique(pc.subtract(examples["known_by"], examples["as_of"])).to_pylist()
-    if len(delays) > 1:
-        raise CorruptDatasetError(
-            f"known_by must be as_of plus one delay everywhere, got {sorted(delays)[:5]} us; run `thaw build_examples`"
-        )
-    return int(delays[0]) if delays else 0
 
 
 def _masks(split: pa.Table, exists: pa.Table, past: Ints, own_past: Ints, *, by_past: bool) -> dict[str, Bools]:

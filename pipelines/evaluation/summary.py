@@ -13,7 +13,10 @@ DATASETS = (
 )  # fmt: skip
 """Every dataset a run may have published, in the order data meets them."""
 
-ORDER = ("best_achievable", "model", "content_only", "content_knn", "popularity", "random")
+ORDER = (
+    "best_achievable", "model", "against", "content_only",
+    "als", "item_knn", "ridge", "content_knn", "popularity", "random",
+)  # fmt: skip
 """How rankers are listed: what bounds the model, the model, what it must beat."""
 
 
@@ -43,7 +46,10 @@ def summary_of(manifests: Mapping[str, Manifest], name: str, seconds: Mapping[st
         "metrics": fact("evaluation", "metrics"),
         "baselines": fact("evaluation", "baselines"),
         "differences": fact("evaluation", "differences"),
+        "reliability": fact("evaluation", "reliability"),
         "evaluated": fact("evaluation", "evaluated"),
+        "against": manifests["evaluation"].notes.get("against") or None if "evaluation" in manifests else None,
+        "champion_met": fact("promotion", "champion") if _of_this_model(manifests) else None,
         "model": _model(manifests),
         "timings_s": dict(seconds),
     }
@@ -63,6 +69,9 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
     shown = headline_metrics(rankers["model"]["all"])
     if shown:
         lines += ["", *_table("test", rankers, [("all", m) for m in shown] + [("cold_item", m) for m in shown])]
+    compared = ((summary.get("differences") or {}).get("against") or {}).get("test")
+    if lines_of := difference_lines(compared):
+        lines += ["", f"against is {summary['against']}", *lines_of]
     bands = [part for part in rankers["model"] if part.startswith("past_")]
     if bands and shown:
         lines += ["", *_table("by past positives", rankers, [(part, shown[0]) for part in bands])]
@@ -86,6 +95,25 @@ def headline_metrics(metrics: Iterable[str]) -> list[str]:
     measured = list(metrics)
     recalls = sorted((m for m in measured if m.startswith("recall@")), key=lambda m: int(m.partition("@")[2]))
     return [m for m in (*recalls[-1:], "ndcg@10", "auc") if m in measured]
+
+
+def difference_lines(differences: Mapping[str, Any] | None) -> list[str]:
+    """The paired differences of the headline metrics to a registered model, for all and for new items."""
+    lines = []
+    for part in ("all", "cold_item"):
+        row = (differences or {}).get(part, {})
+        told = [
+            f"{metric} {signed(row[metric])}" for metric in headline_metrics(row) if row[metric]["value"] is not None
+        ]
+        if told:
+            lines.append(f"model minus against, test, {label(part)}: " + ", ".join(told))
+    return lines
+
+
+def signed(entry: Mapping[str, Any]) -> str:
+    """A difference with its interval, where there is one."""
+    interval = "" if entry["low"] is None else f" [{entry['low']:+.4f}, {entry['high']:+.4f}]"
+    return f"{entry['value']:+.4f}{interval}"
 
 
 def label(name: str) -> str:
@@ -125,6 +153,12 @@ def _model(manifests: Mapping[str, Manifest]) -> dict[str, Any] | None:
         "audit": manifests["model"].facts.get("audit"),
         "alias": crowned.get("alias") if champion else "challenger",
     }
+
+
+def _of_this_model(manifests: Mapping[str, Manifest]) -> bool:
+    """Whether the last promotion was of the current model."""
+    both = "promotion" in manifests and "model" in manifests
+    return both and manifests["promotion"].notes.get("version") == manifests["model"].notes.get("version")
 
 
 def _of_these_examples(manifests: Mapping[str, Manifest]) -> bool:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow import MlflowClient, artifacts
-from mlflow.exceptions import MlflowException
+from mlflow import MlflowClient
 
 from pipelines.config import PromotionOptions
-from pipelines.tracking.runs import CHALLENGER, CHAMPION, SCORER, metric_key
+from pipelines.evaluation.summary import signed
+from pipelines.tracking.registered import aliased
+from pipelines.tracking.runs import CHALLENGER, CHAMPION
 from pipelines.tracking.store import explained
 
 
@@ -22,11 +23,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rival:
-    """The champion that a challenger meets."""
+    """The champion that a challenger meets, measured on the challenger's own test examples."""
 
     version: str
-    value: float | None
-    """The gate's metric, as logged when it was evaluated; None where that was not measured."""
+    metrics: dict[str, Any]
+    """Slice -> metric -> {value, …}."""
+    differences: dict[str, Any]
+    """Slice -> metric -> the challenger's value minus the champion's, paired over users: {value, low, high, n}."""
 
 
 def judge(
@@ -34,8 +37,7 @@ def judge(
 ) -> list[Verdict]:
     """Compare the challenger with popularity and with the champion, on the test split.
 
-    `metrics` is split -> slice -> metric -> {value, …}, `baselines` the same under each baseline's name. The champion's
-    value is the one of its own evaluation, which may have had another test period.
+    `metrics` is split -> slice -> metric -> {value, …}, `baselines` the same under each baseline's name.
     """
     where = f"{options.metric} on test/{options.slice}"
     slices = metrics.get("test", {})
@@ -65,20 +67,17 @@ def judge(
                 f"{'(not measured)' if popularity is None else f'{popularity:.4f}'}, got {value:.4f}",
             )
         )
-    if champion is not None and champion.value is None:
-        detail = (
-            f"{where} of the champion, version {champion.version}, must be known, and its run does not have it; choose "
-            "a metric that it was measured by, or remove its alias `champion` to start anew"
-        )
-        verdicts.append(Verdict("keeps_champion_level", False, detail))
-    elif champion is not None and champion.value is not None:
-        floor = champion.value * (1 - options.max_loss_against_champion)
+    if champion is not None:
+        # The same examples were measured, so that a value is there where the challenger's is.
+        level = champion.metrics[options.slice][options.metric]["value"]
+        floor = level * (1 - options.max_loss_against_champion)
         verdicts.append(
             Verdict(
                 "keeps_champion_level",
                 value >= floor,
-                f"{where} must be at least {floor:.4f} (champion {champion.value:.4f}, less "
-                f"{options.max_loss_against_champion:.0%}), got {value:.4f}",
+                f"{where} must be at least {floor:.4f} (the champion, version {champion.version}, has {level:.4f} on "
+                f"the same examples, less {options.max_loss_against_champion:.0%}), got {value:.4f}; paired "
+                f"difference {signed(champion.differences[options.slice][options.metric])}",
             )
         )
     return verdicts
@@ -95,41 +94,9 @@ def judge_audit(state: str) -> Verdict:
 
 
 @explained()
-def version_of(client: MlflowClient, name: str, alias: str) -> Any | None:
-    """The registered version behind an alias, or None where there is no such model or alias."""
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        # A store says so in two ways: no such model, no such alias. Any other trouble is not an absence.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-@explained()
-def rival(client: MlflowClient, name: str, challenger: str, options: PromotionOptions) -> Rival | None:
-    """The current champion, or None where there is no other version to beat."""
-    champion = version_of(client, name, CHAMPION)
-    if champion is None or str(champion.version) == str(challenger):
-        return None
-    logged: dict[str, float] = client.get_run(champion.run_id).data.metrics
-    return Rival(str(champion.version), logged.get(metric_key("test", options.slice, options.metric)))
-
-
-@explained()
 def crown(client: MlflowClient, name: str, version: str) -> None:
     """Make a version champion. It keeps no challenger alias: there is nothing left to challenge."""
     client.set_registered_model_alias(name, CHAMPION, version)
-    holder = version_of(client, name, CHALLENGER)
-    if holder is not None and str(holder.version) == str(version):
+    holder = aliased(client, name, CHALLENGER)
+    if holder is not None and holder.version == str(version):
         client.delete_registered_model_alias(name, CHALLENGER)
-
-
-@explained()
-def scorer_files(client: MlflowClient, name: str, alias: str) -> str | None:
-    """A local folder with the scorer files of an aliased version, or None where the alias is not set."""
-    version = version_of(client, name, alias)
-    if version is None:
-        return None
-    folder: str = artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
-    return f"{folder.rstrip('/')}/artifacts/{SCORER}"

@@ -1,122 +1,20 @@
 """The job on datasets made by hand, with a scorer that knows the answer: what is read, joined and published."""
 
-import numpy as np
-import pyarrow as pa
+from types import SimpleNamespace
+
 import pytest
 
 from jobs.evaluate_model import JOB, Scorer
 from jobs.launch import execute
 from pipelines.config import parse_config
-from pipelines.features import feature_set
-from pipelines.storage import Workspace, arrow_schema, write_arrow
-from schemas.content import content_table
-from schemas.examples import EXISTS, candidate_table, example_table
-from schemas.interactions import INTERACTIONS
-from schemas.manifest import Manifest
-
-FOREVER = 2**63 - 1
-CONFIG = parse_config(
-    {
-        "name": "tiny",
-        "seed": 1,
-        "source": {
-            "interactions": [{"path": "x", "user_id": "u", "item_id": "i", "event_time": {"column": "t"}}],
-            "items": [{"path": "y", "id": "i", "columns": {"genre": {"kind": "category"}}}],
-            "truth": {"users": "users.parquet", "items": "items.parquet"},
-        },
-        "labels": {"rule": "impressions", "positive_actions": ["click"]},
-        "evaluation": {"ks": [1, 2], "bootstrap": 10},
-    }
-)
-FEATURES = feature_set(CONFIG)
+from pipelines.errors import ConfigError
 
 
-class Knowing:
-    """Even users want even items."""
-
-    scale, bias = 2.0, 0.0
-
-    def embed(self, side, table, *, missing_preference=False) -> np.ndarray:
-        parity = np.array([int(name[1:]) % 2 for name in table[f"{side}_id"].to_pylist()], int)
-        return np.zeros((len(parity), 2), np.float32) if missing_preference else np.eye(2, dtype=np.float32)[parity]
-
-
-def rows_of(contract, rows) -> pa.Table:
-    """Rows with the columns that matter; the rest is null or, where it may not be, a plain value."""
-    plain = {"string": "", "int64": 0, "float32": 1.0, "float64": 1.0, "bool": False}
-    filled = [{c.name: row.get(c.name, None if c.nullable else plain[c.type]) for c in contract} for row in rows]
-    return pa.Table.from_pylist(filled, schema=arrow_schema(contract))
-
-
-def publish(workspace, dataset, tables, as_of=None) -> None:
-    key = dataset * 4
-    path = workspace.stage(dataset, key)
-    entries = {
-        name: write_arrow(path, name, rows_of(contract, rows), contract) for name, (contract, rows) in tables.items()
-    }
-    workspace.publish(path, Manifest(dataset=dataset, tables=entries, seed=1, key=key, as_of=as_of or {}))
-
-
-@pytest.fixture
-def workspace(tmp_path) -> Workspace:
-    workspace = Workspace.open(str(tmp_path / "out"))
-    events = [("u1", "i1", 10), ("u2", "i2", 20), ("u1", "i2", 30)]
-    log = [
-        {
-            "user_id": u,
-            "item_id": i,
-            "event_time": t,
-            "available_time": t,
-            "action": "click" if t < 30 else "impression",
-        }
-        for u, i, t in events
-    ]
-    items = [{"item_id": f"i{n}", "valid_from": 0, "genre": "ab"[n % 2]} for n in range(1, 5)]
-    publish(
-        workspace,
-        "clean",
-        {"interactions": (INTERACTIONS, log), "items": (content_table("item", CONFIG.content_kinds("item")), items)},
-    )
-    seen = [
-        (split, user, item, t, label)
-        for split, t in (("validation", 150), ("test", 250))
-        for user, item, label in (("u1", "i3", 1), ("u2", "i4", 1), ("u1", "i4", 0), ("u2", "i1", 0))
-    ]
-    examples = [
-        {
-            "example_id": f"{user}{item}{t}",
-            "user_id": user,
-            "item_id": item,
-            "event_time": t,
-            "as_of": t - 50,
-            "known_by": t - 40,
-            "label": float(label),
-            "split": split,
-        }
-        for split, user, item, t, label in seen
-    ]
-    candidates = [
-        {"as_of": clock, "known_by": clock + 10, "item_id": f"i{n}", "in_effect_to": FOREVER, "item_genre": "ab"[n % 2]}
-        for clock in (100, 200)
-        for n in range(1, 5)
-    ]
-    publish(
-        workspace,
-        "examples",
-        {
-            "examples": (example_table(FEATURES), examples),
-            "candidates": (candidate_table(FEATURES.item), candidates),
-            "exists": (EXISTS, [{"item_id": f"i{n}"} for n in range(1, 5)]),
-        },
-        as_of={"validation_start": 100},
-    )
-    publish(workspace, "model", {})
-    return workspace
-
-
-def test_the_job_publishes_metrics_of_the_model_and_of_every_baseline_the_data_allows(workspace, monkeypatch) -> None:
-    monkeypatch.setattr(Scorer, "load", lambda folder: Knowing())
-    facts = execute(JOB, CONFIG, workspace, None).dataset.manifest.facts
+def test_the_job_publishes_metrics_of_the_model_and_of_every_baseline_the_data_allows(
+    workspace, config, knowing, monkeypatch
+) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    facts = execute(JOB, config, workspace, None).dataset.manifest.facts
     assert set(facts["metrics"]) == {"validation", "test"}
     # Odd user 1 knows i1 already, so i3 is the only odd item left; even user 2 likewise with i4.
     assert facts["metrics"]["test"]["all"]["recall@1"] == {"value": 1.0, "low": None, "high": None, "n": 2}
@@ -137,7 +35,36 @@ def test_the_job_publishes_metrics_of_the_model_and_of_every_baseline_the_data_a
     assert facts["differences"]["random"]["test"]["all"]["recall@1"]["value"] == 1 - by_chance
 
 
-def test_the_same_inputs_give_the_same_digest(workspace, monkeypatch) -> None:
-    monkeypatch.setattr(Scorer, "load", lambda folder: Knowing())
-    digests = {execute(JOB, CONFIG, workspace, None, force=True).dataset.manifest.content_digest for _ in range(2)}
+def test_the_same_inputs_give_the_same_digest(workspace, config, knowing, monkeypatch) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    digests = {execute(JOB, config, workspace, None, force=True).dataset.manifest.content_digest for _ in range(2)}
     assert len(digests) == 1
+
+
+def test_a_registered_model_is_ranked_beside_and_an_alias_that_moved_is_evaluated_anew(
+    workspace, config, knowing, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    champion = SimpleNamespace(uri="models:/tiny/1", load=lambda: knowing(turned=True))
+    monkeypatch.setattr("pipelines.tracking.registered.lookup", lambda config, root, address: champion)
+    asked = parse_config({**config.model_dump(), "evaluation": {"ks": [1], "against": "models:/tiny@champion"}})
+    first = execute(JOB, asked, workspace, None)
+    facts = first.dataset.manifest.facts
+    assert facts["differences"]["against"]["test"]["all"]["recall@1"] == {
+        "value": 1.0,
+        "low": None,
+        "high": None,
+        "n": 2,
+    }
+    assert facts["differences"]["against"]["test"]["all"]["auc"]["value"] == 1.0
+    assert first.dataset.manifest.notes["against"] == "models:/tiny/1"
+    assert "model minus against, test, all: recall@1 +1.0000, ndcg@10 " in capsys.readouterr().err
+    assert execute(JOB, asked, workspace, None).reused
+    champion.uri = "models:/tiny/2"
+    assert not execute(JOB, asked, workspace, None).reused
+
+
+@pytest.mark.parametrize("address", ["tiny", "models:/tiny", "models:/a/b/c", "models:/tiny@a/b"])
+def test_what_is_no_address_of_a_registered_model_is_refused(config, address) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.against"):
+        parse_config({**config.model_dump(), "evaluation": {"against": address}})

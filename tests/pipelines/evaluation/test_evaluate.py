@@ -1,12 +1,15 @@
 """A small planted world: tastes known, items arriving, one clock a day."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipelines.config import EvaluationOptions
 from pipelines.errors import CorruptDatasetError
-from pipelines.evaluation.evaluate import clock_delay, measure_split
+from pipelines.evaluation.evaluate import measure_split
+from pipelines.evaluation.inputs import Measurable, clock_delay
 from pipelines.evaluation.rankers import Planted, Popularity, Random
 from pipelines.evaluation.ranking import Catalogue, rank_split, sample_clocks
 from pipelines.evaluation.slices import COLD_SLICES
@@ -160,14 +163,15 @@ def world():
     users = pa.table({"id": [f"u{n}" for n in range(60)], "vector": tastes.tolist()})
     items = pa.table({"id": ids, "vector": qualities.tolist()})
     rankers = {"model": Planted(users, items), "popularity": Popularity(), "random": Random()}
-    return split, exists, rankers, catalogue, history([("u1", "i3", 5)], split, ids)
+    return Measurable({"test": split}, exists, catalogue, history([("u1", "i3", 5)], split, ids)), rankers
 
 
 OPTIONS = EvaluationOptions(ks=(5, 10), bootstrap=30, age_slices=True)
 
 
 def test_nothing_beats_the_planted_truth(world) -> None:
-    result = measure_split(*world, OPTIONS, 1)
+    data, rankers = world
+    result = measure_split(data, "test", rankers, OPTIONS, 1)
     for name in ("popularity", "random"):
         for part in COLD_SLICES:
             for metric in ("recall@5", "recall@10", "ndcg@10", "auc"):
@@ -178,23 +182,36 @@ def test_nothing_beats_the_planted_truth(world) -> None:
 
 
 def test_random_recall_is_k_over_the_number_of_candidates(world) -> None:
-    split, exists, rankers, catalogue, past = world
-    value = measure_split(split, exists, rankers, catalogue, past, OPTIONS, 2).measured["random"]["all"]["recall@10"]
+    data, rankers = world
+    value = measure_split(data, "test", rankers, OPTIONS, 2).measured["random"]["all"]["recall@10"]
     # Between 40 and 80 items compete.
     assert 10 / 80 * 0.8 < value["value"] < 10 / 40 * 1.2
 
 
 def test_the_result_does_not_depend_on_the_order_of_rows(world) -> None:
-    split, exists, rankers, catalogue, past = world
+    data, rankers = world
     shuffle = np.random.default_rng(1).permutation
-    turned = Catalogue(catalogue.clocks, lambda clock: catalogue.at(clock).take(shuffle(80)))
-    again = split.take(shuffle(split.num_rows)).sort_by([("event_time", "ascending"), ("example_id", "ascending")])
-    assert measure_split(again, exists, rankers, turned, past, OPTIONS, 1) == measure_split(*world, OPTIONS, 1)
+    turned = Catalogue(data.catalogue.clocks, lambda clock: data.catalogue.at(clock).take(shuffle(80)))
+    split = data.splits["test"].take(shuffle(data.splits["test"].num_rows))
+    split = split.sort_by([("event_time", "ascending"), ("example_id", "ascending")])
+    again = replace(data, splits={"test": split}, catalogue=turned)
+    assert measure_split(again, "test", rankers, OPTIONS, 1) == measure_split(data, "test", rankers, OPTIONS, 1)
+
+
+def test_a_model_compared_with_itself_differs_by_nothing_and_one_beside_it_changes_no_place(world) -> None:
+    data, rankers = world
+    both = measure_split(data, "test", {"against": rankers["model"], **rankers}, OPTIONS, 1)
+    same = both.differences["against"]["all"]
+    assert {(e["value"], e["low"], e["high"]) for m, e in same.items() if m != "calibration_error"} == {(0.0, 0.0, 0.0)}
+    assert both.measured["model"] == measure_split(data, "test", rankers, OPTIONS, 1).measured["model"]
+    by_auc = both.differences["popularity"]["all"]["auc"]
+    assert 0 < by_auc["low"] < by_auc["value"] < by_auc["high"]
 
 
 def test_an_empty_split_measures_nothing_and_says_so(world) -> None:
-    split, *rest = world
-    result = measure_split(split.slice(0, 0), *rest, OPTIONS, 1)
+    data, rankers = world
+    empty = replace(data, splits={"test": data.splits["test"].slice(0, 0)})
+    result = measure_split(empty, "test", rankers, OPTIONS, 1)
     assert result.measured["model"]["all"]["recall@10"] == {"value": None, "low": None, "high": None, "n": 0}
     assert result.counts["clocks"] == result.counts["ranked"] == 0
 

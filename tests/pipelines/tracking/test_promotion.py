@@ -1,6 +1,7 @@
 """The gate: what it compares, that a refusal names its cause, and what a real registry has to say to it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import mlflow
 import pytest
 
 from pipelines.config import PromotionOptions, parse_config
-from pipelines.errors import TrackingError
-from pipelines.tracking.promotion import Rival, crown, judge, judge_audit, rival, scorer_files, version_of
-from pipelines.tracking.runs import CHALLENGER, CHAMPION, log_evaluation
+from pipelines.errors import ConfigError, TrackingError
+from pipelines.tracking.promotion import Rival, crown, judge, judge_audit
+from pipelines.tracking.registered import aliased, registered
+from pipelines.tracking.runs import AUDIT_TAG, CHALLENGER, CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
 
 RAW = {"name": "shop", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
@@ -24,6 +26,12 @@ def measured(ndcg, recall=0.5) -> dict:
             "cold_both": {"ndcg@10": {"value": None}},
         }
     }
+
+
+def met(level) -> Rival:
+    """Version 4, at this level on the challenger's examples."""
+    difference = {"value": 0.3 - level, "low": 0.29 - level, "high": 0.31 - level, "n": 9}
+    return Rival("4", measured(level)["test"], {"all": {"ndcg@10": difference}})
 
 
 def verdicts(champion=None, baseline=0.2, **options) -> dict[str, tuple[bool, str]]:
@@ -44,12 +52,19 @@ def test_a_first_model_needs_no_champion_to_beat() -> None:
 
 @pytest.mark.parametrize(("champion", "passed"), [(0.3, True), (0.306, True), (0.307, False)])
 def test_a_challenger_may_lose_two_percent_against_the_champion_and_no_more(champion, passed) -> None:
-    assert verdicts(champion=Rival("4", champion))["keeps_champion_level"][0] is passed
+    assert verdicts(champion=met(champion))["keeps_champion_level"][0] is passed
 
 
-def test_a_champion_whose_metric_is_not_known_is_not_taken_for_none() -> None:
-    passed, detail = verdicts(champion=Rival("4", None))["keeps_champion_level"]
-    assert not passed and "ndcg@10 on test/all of the champion, version 4, must be known" in detail
+def test_a_refusal_names_the_champion_s_level_on_the_same_examples_and_the_paired_difference() -> None:
+    passed, detail = verdicts(champion=met(0.4))["keeps_champion_level"]
+    assert not passed
+    assert "at least 0.3920 (the champion, version 4, has 0.4000 on the same examples, less 2%), got 0.3000" in detail
+    assert detail.endswith("paired difference -0.1000 [-0.1100, -0.0900]")
+
+
+def test_a_metric_of_which_less_is_better_gates_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"more is better, got calibration_error"):
+        parse_config({**RAW, "promotion": {"metric": "calibration_error"}})
 
 
 @pytest.mark.parametrize(("lift", "passed"), [(1.49, True), (1.51, False)])
@@ -89,27 +104,38 @@ def client(tmp_path):
     mlflow.set_registry_uri(None)
 
 
-def test_the_champion_is_the_rival_of_every_version_but_itself(client) -> None:
-    options = PromotionOptions()
-    assert rival(client, "shop", "1", options) is None
+def test_an_address_is_of_a_version_or_of_the_one_that_an_alias_stands_for(client) -> None:
     crown(client, "shop", "1")
-    assert rival(client, "shop", "1", options) is None
-    assert rival(client, "shop", "2", options) == Rival("1", 0.3)
-    assert rival(client, "shop", "2", PromotionOptions(metric="recall@20")) == Rival("1", None)
+    client.set_model_version_tag("shop", "1", AUDIT_TAG, "passed")
+    found = registered(client, "models:/shop@champion")
+    assert (found.uri, found.audit) == ("models:/shop/1", "passed")
+    assert registered(client, "models:/shop/2").audit == "unaudited"  # nothing says otherwise
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("models:/shop@queen", "models:/shop@queen must be a registered version, shop has no alias queen"),
+        ("models:/shop/9", "MLflow must be reachable and hold what is asked of it"),
+        ("shop", "must be models:/NAME/VERSION or models:/NAME@ALIAS, got 'shop'"),
+    ],
+)
+def test_an_address_of_nothing_is_one_message(client, address, says) -> None:
+    with pytest.raises(TrackingError, match=re.escape(says)):
+        registered(client, address)
 
 
 def test_a_crowned_challenger_is_no_challenger_any_more(client) -> None:
     client.set_registered_model_alias("shop", CHALLENGER, "2")
     crown(client, "shop", "1")
-    assert version_of(client, "shop", CHALLENGER).version == 2
+    assert aliased(client, "shop", CHALLENGER).version == "2"
     crown(client, "shop", "2")
-    assert version_of(client, "shop", CHAMPION).version == 2
-    assert version_of(client, "shop", CHALLENGER) is None
+    assert aliased(client, "shop", CHAMPION).version == "2"
+    assert aliased(client, "shop", CHALLENGER) is None
 
 
 def test_no_such_model_is_an_absence(client) -> None:
-    assert version_of(client, "nothing", CHAMPION) is None
-    assert scorer_files(client, "nothing", CHAMPION) is None
+    assert aliased(client, "nothing", CHAMPION) is None
 
 
 def test_what_the_store_does_not_hold_is_one_message(client) -> None:
@@ -123,7 +149,7 @@ def test_a_server_that_does_not_answer_is_no_absence_and_its_password_stays_out(
     # In a process of its own: what MLflow is pointed at holds for the whole of one.
     code = f"""
 from pipelines.config import parse_config
-from pipelines.errors import TrackingError
+from pipelines.errors import ConfigError, TrackingError
 from pipelines.tracking.store import connect
 try:
     connect(parse_config({RAW!r} | {{"tracking": {{"uri": "http://me:hush@127.0.0.1:9"}}}}), {str(tmp_path)!r})

@@ -1,0 +1,65 @@
+"""The gate on datasets made by hand: challenger and champion are measured on the same examples, now."""
+
+import pytest
+
+import jobs.promote_model as job
+from jobs.evaluate_model import JOB as EVALUATE
+from jobs.launch import execute
+from pipelines.config import parse_config
+from pipelines.errors import PromotionError, WorkspaceError
+from pipelines.tracking.registered import Registered
+from schemas.manifest import Manifest
+
+
+@pytest.fixture
+def crowned(workspace, config, knowing, monkeypatch) -> list[str]:
+    """Versions that became champion; version 2 was trained and evaluated, and knows the answer."""
+    made: list[str] = []
+    staging = workspace.stage("model", "m" * 8)
+    notes = {"name": "tiny", "version": "2", "run_id": "r"}
+    facts = {"audit": "passed"}
+    workspace.publish(staging, Manifest(dataset="model", tables={}, seed=1, key="m" * 8, facts=facts, notes=notes))
+    monkeypatch.setattr(job.Scorer, "load", lambda folder: knowing())
+    monkeypatch.setattr(job, "connect", lambda config, root: None)
+    monkeypatch.setattr(job, "log_evaluation", lambda *told: None)
+    monkeypatch.setattr(job, "crown", lambda client, name, version: made.append(version))
+    monkeypatch.setattr(job, "aliased", lambda client, name, alias: Registered("tiny", "1", "passed"))
+    execute(EVALUATE, config, workspace, None)
+    return made
+
+
+def test_a_champion_that_is_worse_on_the_same_examples_is_replaced_and_by_how_much_is_told(
+    crowned, workspace, config, knowing, monkeypatch
+) -> None:
+    monkeypatch.setattr(Registered, "load", lambda version: knowing(turned=True))
+    facts = execute(job.JOB, config, workspace, None).dataset.manifest.facts
+    assert crowned == ["2"]
+    assert facts["champion"]["version"] == "1"
+    assert facts["champion"]["differences"]["all"]["recall@1"]["value"] == 1.0
+    assert "version 1, has 0.5000 on the same examples" in facts["checks"][-1]["detail"]  # place 3 of 3: 1 / log2(4)
+
+
+def test_a_challenger_that_is_worse_is_refused_whatever_the_champion_was_when_it_was_evaluated(
+    crowned, workspace, config, knowing, monkeypatch
+) -> None:
+    monkeypatch.setattr(Registered, "load", lambda version: knowing())
+    monkeypatch.setattr(job.Scorer, "load", lambda folder: knowing(turned=True))
+    execute(EVALUATE, config, workspace, None, force=True)
+    with pytest.raises(
+        PromotionError, match=r"version 1, has 1\.0000 on the same examples.*paired difference -0\.5000"
+    ):
+        execute(job.JOB, config, workspace, None)
+    assert crowned == []
+
+
+def test_a_champion_that_cannot_read_today_s_examples_is_named_with_the_remedy(
+    crowned, workspace, config, knowing, monkeypatch
+) -> None:
+    old = type("Old", (knowing,), {"columns": lambda self, side: {"item_gone_count_7d": "float64"}})
+    monkeypatch.setattr(Registered, "load", lambda version: old())
+    with pytest.raises(WorkspaceError, match=r"the champion, models:/tiny/1, must find .* item_gone_count_7d.*alias"):
+        execute(job.JOB, config, workspace, None)
+
+
+def test_the_gate_s_metric_must_be_one_of_which_more_is_better(config) -> None:
+    assert parse_config({**config.model_dump(), "promotion": {"metric": "user_auc"}}).promotion.metric == "user_auc"

@@ -8,8 +8,11 @@ from jobs.launch import Context, Draft, Job, add_shorthand, main
 from pipelines.config import Config
 from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
 from pipelines.evaluation.evaluate import AGAINST, MODEL, measure_split
+from pipelines.evaluation.factors import Als, ContentToFactors, ItemFactors
 from pipelines.evaluation.inputs import Measurable, read_measurable, read_truth
+from pipelines.evaluation.item_knn import ItemKnn
 from pipelines.evaluation.rankers import Planted, Popularity, Random, Ranker, Towers
+from pipelines.evaluation.strangers import ForStrangers
 from pipelines.evaluation.summary import difference_lines
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Workspace, write_json
@@ -64,7 +67,13 @@ def _rankers(context: Context, data: Measurable) -> dict[str, Ranker]:
     before = context.parents["examples"].manifest.as_of.get("validation_start", 0)
     space = ContentSpace(versions, config.content_kinds("item"), before)
     if space.columns and versions.num_rows:
-        rankers["content_knn"] = ContentKnn(space, versions, data.history)
+        rankers["content_knn"] = ForStrangers(ContentKnn(space, versions, data.history))
+    rankers["item_knn"] = ForStrangers(ItemKnn(data.history, before))
+    if "factors" in context.parents:
+        factors = ItemFactors.read(context.parents["factors"], before)
+        rankers["als"] = ForStrangers(Als(factors, data.history))
+        if "content_knn" in rankers:
+            rankers["ridge"] = ForStrangers(ContentToFactors(factors, space, versions, data.history, before))
     demo = context.workspace.current("demo_data") if context.data is None else None
     folder = demo.path if demo else context.data
     truth = read_truth(folder, config.source.truth) if folder and config.source.truth else None
@@ -98,9 +107,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 JOB = Job(
     name="evaluate_model",
     dataset="evaluation",
-    parents=("model", "examples", "clean"),
+    parents=("model", "examples", "clean", "factors"),
     sections=("evaluation", "labels", "source"),
     run=run,
+    optional=lambda config: ("factors",),
     depends=_compared,
     arguments=_arguments,
 )

@@ -12,7 +12,7 @@ from scipy import sparse  # type: ignore[import-untyped]
 
 from pipelines.content.words import words
 from pipelines.evaluation.metrics import Bools, Floats, Ints
-from pipelines.evaluation.rankers import Popularity, as_of_codes
+from pipelines.evaluation.rankers import as_of_codes
 from pipelines.evaluation.timeline import History, Timeline, codes, column
 from schemas.content import ContentKind
 
@@ -60,11 +60,11 @@ class ContentSpace:
 class ContentKnn:
     """Cosine of an item's content to the mean content of the user's positives that the clock knows.
 
-    Each positive counts with its content as of its own time. A user without such a history is shown what is popular.
+    Each positive counts with its content as of its own time. A user without such a history has zeros.
     """
 
     def __init__(self, space: ContentSpace, versions: pa.Table, history: History) -> None:
-        self._space, self._history, self._popularity = space, history, Popularity()
+        self._space, self._history = space, history
         items = codes(versions["item_id"], history.item_ids)
         line = Timeline(items, column(versions, "valid_from"))
         start, stop = line.until(history.items, history.event_times)
@@ -73,7 +73,7 @@ class ContentKnn:
         self._version = np.where(stop > start, line.order[stop - 1], -1) if versions.num_rows else np.zeros(0, np.int64)
 
     def users(self, rows: pa.Table) -> Any:
-        """Mean content of the known positives, then a last column: 1 where there are none."""
+        """Mean content of the known positives."""
         users, clocks, which = as_of_codes(rows, self._history.user_ids)
         owner, event = self._history.known(users, clocks)
         version = self._version[event]
@@ -81,24 +81,17 @@ class ContentKnn:
         taken = sparse.csr_matrix(
             (np.ones(has.sum()), (owner[has], version[has])), (len(users), self._content.shape[0])
         )
-        profiles = unit_rows(taken @ self._content)
-        lonely = np.diff(profiles.indptr) == 0
-        return _with_column(profiles, lonely.astype(np.float64))[which]
+        return unit_rows(taken @ self._content)[which]
 
     def items(self, rows: pa.Table) -> Any:
-        """Content, then a last column: popularity, squeezed into (-1, 1)."""
-        popularity = self._popularity.items(rows)[:, 0]
-        return _with_column(self._space.vectors(rows, "item_"), popularity / (1 + np.abs(popularity)))
+        """Content."""
+        return self._space.vectors(rows, "item_")
 
 
 def unit_rows(matrix: Any) -> Any:
     """Rows divided by their Euclidean length; zero rows stay zero."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sparse.csr_matrix(sparse.diags(1 / np.where(lengths > 0, lengths, 1)) @ matrix)
-
-
-def _with_column(matrix: Any, last: Floats) -> Any:
-    return sparse.hstack([matrix, sparse.csr_matrix(last[:, None])], format="csr")
 
 
 def _bag(values: pa.ChunkedArray, kind: ContentKind) -> tuple[Ints, pa.Array]:

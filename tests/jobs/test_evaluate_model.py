@@ -21,7 +21,7 @@ def test_the_job_publishes_metrics_of_the_model_and_of_every_baseline_the_data_a
     assert facts["metrics"]["test"]["all"]["auc"]["value"] == 1.0
     assert facts["metrics"]["test"]["cold_both"]["ndcg@10"] == {"value": None, "low": None, "high": None, "n": 0}
     # No truth lies beside this data; genre alone tells odd from even.
-    assert set(facts["baselines"]) == {"content_only", "popularity", "random", "content_knn"}
+    assert set(facts["baselines"]) == {"content_only", "popularity", "random", "content_knn", "item_knn"}
     assert facts["baselines"]["content_knn"]["test"]["all"]["recall@1"]["value"] == 1.0
     assert facts["baselines"]["content_only"]["test"]["all"]["auc"]["value"] == 0.5
     # u1 has 1 of 2 right and no other; all its odd items score 2, all even ones 0.

@@ -4,6 +4,7 @@ import pytest
 
 from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
 from pipelines.evaluation.rankers import dot, dot_pairs
+from pipelines.evaluation.strangers import ForStrangers
 from pipelines.evaluation.timeline import History
 
 KINDS = {"genre": "category", "tags": "categories", "text": "text", "price": "number", "look": "vector"}
@@ -51,9 +52,9 @@ def catalogue(past) -> pa.Table:
     return pa.table({"item_id": table["item_id"], **named, "past_positives": past})
 
 
-def knn(*events) -> ContentKnn:
+def knn(*events) -> ForStrangers:
     history = History.of(positives(*events), USERS, IDS, 0)
-    return ContentKnn(ContentSpace(ITEMS, KINDS, before=10), ITEMS, history)
+    return ForStrangers(ContentKnn(ContentSpace(ITEMS, KINDS, before=10), ITEMS, history))
 
 
 def test_rare_values_weigh_more_and_every_vector_has_length_one() -> None:

@@ -9,9 +9,10 @@ from mlflow import MlflowClient
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import PromotionError, WorkspaceError
+from pipelines.retrieval.lists import best_lists
 from pipelines.retrieval.seen import SeenItems, positive_rows
-from pipelines.retrieval.top_k import top_k
-from pipelines.storage import write_arrow
+from pipelines.retrieval.tower import save_tower
+from pipelines.storage import write_arrow, write_file
 from pipelines.tracking.registered import Registered, aliased, require_columns
 from pipelines.tracking.runs import CHALLENGER, CHAMPION
 from pipelines.tracking.store import connect, model_name
@@ -37,28 +38,39 @@ def run(context: Context) -> Draft:
     if config.recommend.filter_seen:
         log = clean.read_table("interactions", ["user_id", "item_id", "action", "weight"])
         seen = SeenItems(positive_rows(log, config.labels), user_ids, item_ids)
-    indices, cosines = top_k(user_vectors, item_vectors, config.recommend.k, seen)
-    chosen = indices >= 0
+    found = best_lists(user_vectors, item_vectors, config.recommend, seen, config.seed)
+    if found.found:
+        context.say("{kind} index: recall {recall} of the exact lists of {sampled} users".format(**found.found))
+    chosen = found.indices >= 0
     rows, ranks = np.nonzero(chosen)
     lists = pa.table(
         {
             "user_id": user_ids.take(pa.array(rows)),
             "rank": ranks + 1,
-            "item_id": item_ids.take(pa.array(indices[chosen])),
-            "score": scorer.scale * cosines[chosen] + scorer.bias,
+            "item_id": item_ids.take(pa.array(found.indices[chosen])),
+            "score": scorer.scale * found.cosines[chosen] + scorer.bias,
         }
     )
     tables = {"recommendations": write_arrow(context.staging, "recommendations", lists, RECOMMENDATIONS)}
+    if found.index is not None:
+        tables["item_index"] = write_file(context.staging, "item_index.faiss", found.index)
     sides: tuple[tuple[Side, pa.Array, Any], ...] = (("user", user_ids, user_vectors), ("item", item_ids, item_vectors))
     for side, ids, vectors in sides:
-        contract = embedding_table(side)
+        contract = embedding_table(side, vectors.shape[1])
         embedded = pa.table(
             {f"{side}_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])}
         )
         tables[contract.name] = write_arrow(context.staging, contract.name, embedded, contract)
+        tables |= save_tower(context.staging, scorer, side)
     return Draft(
         tables=tables,
-        facts={"users": len(users), "items": len(items), "k": config.recommend.k, "filter_seen": seen is not None},
+        facts={
+            "users": len(users),
+            "items": len(items),
+            "k": config.recommend.k,
+            "filter_seen": seen is not None,
+            "index": found.found,
+        },
         as_of={"snapshot_time": preferences.manifest.as_of["snapshot_time"]},
         notes={"model": name, "version": version.version, "alias": alias, "audit": version.audit},
     )

@@ -541,11 +541,34 @@ class PromotionOptions(Options):
         return self
 
 
+class IndexOptions(Options):
+    """How a user's best items are found. Exact search reads every item, some thousand users a second of 50,000."""
+
+    kind: Literal["exact", "hnsw", "ivf"] = "exact"
+    """exact: every item is read, none is missed. hnsw: a graph of neighbours; ivf: cells of which the nearest are read.
+    Both miss some; recommendations then hold the Faiss index too, and how much of the exact lists it found."""
+    links: int = Field(32, ge=2, le=256)
+    """Of hnsw: neighbours an item keeps. More find more, and take memory."""
+    construction: int = Field(200, ge=1)
+    """Of hnsw: items looked at to find an item's neighbours."""
+    search: int = Field(128, ge=1)
+    """Of hnsw: items looked at for a user."""
+    cells: int | None = Field(None, ge=1)
+    """Of ivf: cells; absent: four times the square root of the number of items, as Faiss advises."""
+    probes: int = Field(16, ge=1)
+    """Of ivf: cells read for a user."""
+    sample: int = Field(1_000, ge=1)
+    """Users, drawn by seed, whose lists are compared with the exact ones."""
+
+
 class RecommendOptions(Options):
     """Batch recommendations for every known user."""
 
     k: int = Field(20, ge=1)
+    """Length of a list. A shorter one has all that is left of the catalogue."""
     filter_seen: bool = True
+    """Leave out items that the user has a positive with."""
+    index: IndexOptions = IndexOptions()
 
 
 class SparkOptions(Options):

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipelines.claim import claimed
 from pipelines.errors import CorruptDatasetError, InputError, WorkspaceError
-from schemas.columns import Table
+from schemas.columns import ColumnType, Table
 from schemas.manifest import Manifest, Shard, TableEntry, column_entries, digest
 
 MANIFEST = "manifest.json"
@@ -54,7 +54,7 @@ class Dataset:
                 pieces.append(pq.read_table(file, columns=names))
         if pieces:
             return pa.concat_tables(pieces)
-        return pa.table({c.name: pa.array([], ARROW_TYPES[c.type]) for c in entry.columns if c.name in names})
+        return pa.table({c.name: pa.array([], _arrow_type(c.type, c.length)) for c in entry.columns if c.name in names})
 
     def read_text(self, table: str) -> str:
         """The content of a `file` table, UTF-8."""
@@ -115,7 +115,13 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
 
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's Arrow schema."""
-    return pa.schema([pa.field(c.name, ARROW_TYPES[c.type]) for c in table])
+    return pa.schema([pa.field(c.name, _arrow_type(c.type, c.length)) for c in table])
+
+
+def _arrow_type(kind: ColumnType, length: int) -> pa.DataType:
+    """A list of fixed length is one in Arrow too, and numpy reads it without a copy; other engines see a list."""
+    whole = ARROW_TYPES[kind]
+    return pa.list_(whole.value_type, length) if length and pa.types.is_list(whole) else whole
 
 
 @dataclass(frozen=True)
@@ -306,9 +312,16 @@ def file_table(path: str, name: str, rows: int = 0) -> TableEntry:
 
 def write_json(path: str, name: str, value: Any) -> TableEntry:
     """Write a JSON file under a staged dataset and describe it."""
-    fs, _ = fsspec.core.url_to_fs(path)
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    fs.pipe_file(posixpath.join(path, name), text.encode())
+    return write_file(path, name, text.encode())
+
+
+def write_file(path: str, name: str, content: bytes) -> TableEntry:
+    """Write a plain file `name` (it may lie in a folder) under a staged dataset and describe it."""
+    fs, _ = fsspec.core.url_to_fs(path)
+    file = posixpath.join(path, name)
+    fs.makedirs(posixpath.dirname(file), exist_ok=True)
+    fs.pipe_file(file, content)
     return file_table(path, name)
 
 

@@ -24,6 +24,8 @@ class Column:
     nullable: bool = False
     unit: str = ""
     doc: str = ""
+    length: int = 0
+    """Values of a list; 0 for a scalar, or for a list of any length."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,9 @@ class Manifest(_Frozen):
 
 def column_entries(table: Table) -> tuple[ColumnEntry, ...]:
     """A table contract's columns, as recorded in a manifest."""
-    return tuple(ColumnEntry(name=c.name, type=c.type, nullable=c.nullable, unit=c.unit) for c in table)
+    return tuple(
+        ColumnEntry(name=c.name, type=c.type, nullable=c.nullable, unit=c.unit, length=c.length) for c in table
+    )
 
 
 def canonical_json(value: Any) -> str:

@@ -15,10 +15,10 @@ RECOMMENDATIONS = Table(
 )
 
 
-def embedding_table(side: Side) -> Table:
-    """One unit-length embedding per user or item."""
+def embedding_table(side: Side, dimension: int) -> Table:
+    """One unit-length embedding of so many numbers per user or item."""
     return Table(
         f"{side}_embeddings",
-        (Column(f"{side}_id", "string"), Column("embedding", "list<float32>", doc="unit length")),
+        (Column(f"{side}_id", "string"), Column("embedding", "list<float32>", doc="unit length", length=dimension)),
         key=(f"{side}_id",),
     )

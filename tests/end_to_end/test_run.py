@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.retrieval.tower import load_tower
 from pipelines.storage import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +91,40 @@ def test_the_registered_model_scores_raw_values_and_takes_missing_ones_for_new(f
     assert all(abs(sum(x * x for x in vector) - 1) < 1e-4 for vector in scored["item_embedding"])
     assert scored["item_embedding"][0] != scored["item_embedding"][1]
     assert model.predict(pd.DataFrame({"item_price": [1.0]}))["score"].notna().all()
+
+
+def test_what_serves_raw_rows_gives_the_published_embeddings_and_the_same_lists(finished) -> None:
+    out, _ = finished
+    mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{out}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/small_demo@champion")
+    workspace = Workspace.open(str(out))
+    preferences, published = workspace.current("preferences"), workspace.current("recommendations")
+    served = {}
+    for side in ("user", "item"):
+        rows = preferences.read_table(f"serving_{side}s").sort_by(f"{side}_id").to_pandas()
+        names = [column.name for column in model.metadata.get_input_schema().inputs]
+        scored = model.predict(rows.reindex(columns=names).astype(object).where(lambda frame: frame.notna(), None))
+        served[side] = np.array(scored[f"{side}_embedding"].tolist())
+        table = published.read_table(f"{side}_embeddings")
+        assert table[f"{side}_id"].to_pylist() == rows[f"{side}_id"].tolist()
+        batch = np.array(table["embedding"].to_pylist())
+        np.testing.assert_allclose(served[side], batch, atol=1e-5)
+        # One tower by itself, without the other and without MLflow, says the same.
+        alone = load_tower(published.path, side).embed(preferences.read_table(f"serving_{side}s").sort_by(f"{side}_id"))
+        np.testing.assert_allclose(alone, batch, atol=1e-6)
+    lists = published.read_table("recommendations").to_pandas().sort_values(["user_id", "rank"])
+    items = published.read_table("item_embeddings")["item_id"].to_pylist()
+    users = published.read_table("user_embeddings")["user_id"].to_pylist()
+    clicked = workspace.current("clean").read_table("interactions", ["user_id", "item_id", "action"]).to_pandas()
+    clicked = set(clicked[clicked["action"] == "click"][["user_id", "item_id"]].itertuples(index=False, name=None))
+    scores = served["user"] @ served["item"].T
+    for row, user in enumerate(users):
+        mine = lists[lists["user_id"] == user]["item_id"].tolist()
+        values = {item: scores[row, n] for n, item in enumerate(items) if (user, item) not in clicked}
+        best = sorted(values.values(), reverse=True)[: len(mine)]
+        # Equal but for the order of scores that agree to 1e-5.
+        np.testing.assert_allclose([values[item] for item in mine], best, atol=1e-5)
 
 
 def test_everyone_gets_recommendations_and_nobody_what_they_clicked(finished) -> None:

@@ -10,6 +10,7 @@ from pipelines.config import ModelOptions
 from pipelines.errors import CorruptDatasetError
 from pipelines.models.dropoutnet import build_dropoutnet
 from pipelines.retrieval.scorer import Scorer
+from pipelines.retrieval.tower import load_tower, save_tower
 from schemas.fitted import EncoderState, InputSpec, Normaliser
 
 OPTIONS = ModelOptions(embedding_dim=4, content_units=(6,), preference_units=(5,), tower_units=(8, 3))
@@ -105,3 +106,21 @@ def test_files_that_are_missing_or_of_another_model_are_refused(scorer, tmp_path
     (tmp_path / "towers.npz").write_bytes(towers[:100])
     with pytest.raises(CorruptDatasetError, match=r"must be an \.npz"):
         Scorer.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("side", "rows"), [("user", USERS), ("item", ITEMS)])
+def test_one_tower_saved_by_itself_embeds_as_both_do_and_holds_nothing_of_the_other(
+    scorer, tmp_path, side, rows
+) -> None:
+    tables = save_tower(str(tmp_path), scorer, side)
+    assert set(tables) == {f"{side}_tower_towers", f"{side}_tower_encoder", f"{side}_tower_model"}
+    tower = load_tower(str(tmp_path), side)
+    for missing in (False, True):
+        embedded = tower.embed(rows, missing_preference=missing)
+        np.testing.assert_array_equal(embedded, scorer.embed(side, rows, missing_preference=missing))
+    other = "item" if side == "user" else "user"
+    with np.load(tmp_path / f"{side}_tower" / "towers.npz") as weights:
+        assert not [name for name in weights.files if other in name.split("/")]
+    assert f'"{other}_' not in (tmp_path / f"{side}_tower" / "encoder.json").read_text()
+    with pytest.raises(CorruptDatasetError, match=rf"{other}_tower must hold a saved tower, it does not"):
+        load_tower(str(tmp_path), other)

@@ -371,6 +371,14 @@ class ContentOptions(Options):
     text_buckets: int = Field(4_096, ge=2)
     """Words are hashed into this many buckets."""
     max_words: int = Field(24, ge=1)
+    """Words, or runs of words, kept of a text: the first so many."""
+    ngrams: int = Field(1, ge=1, le=3)
+    """Words of a text are hashed alone, and up to so many in a row as one: `red wine` is more than red and wine."""
+    weighting: Literal["none", "idf"] = "none"
+    """Of values in a bag and words in a text. idf: what few training rows hold counts more (with the mean: tf-idf)."""
+    normaliser: Literal["log", "quantile"] = "log"
+    """Of numbers and statistics. log: heavy tails by logarithm, then mean 0 and deviation 1; quantile: a value becomes
+    its place among the training values, whatever their distribution."""
 
 
 class AuditOptions(Options):
@@ -429,6 +437,14 @@ class ModelOptions(Options):
     preference_units: tuple[Count, ...] = (64,)
     tower_units: tuple[Count, ...] = (128, 64)
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
+    preference_dropout_end: Share | None = None
+    """Its value in the last epoch of training.epochs; it goes there in a straight line. Absent: it stays."""
+    side_dropout: Share = 0.0
+    """Probability that all of a side's preference is replaced at once: a new user or item among known ones."""
+    field_dropout: Share = 0.0
+    """Probability of each statistic, bag and vector of a preference to be taken for missing on its own."""
+    pooling: Literal["mean", "max", "sum"] = "mean"
+    """Of the embeddings of a bag's values or a text's words. sum: a longer bag weighs more."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What scores are made of. cosine: embeddings have length 1, so that no item wins by its length alone; dot: lengths
     are learned, as the scores of reference factors have them."""

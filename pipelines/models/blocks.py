@@ -4,12 +4,13 @@ Written with `keras.ops` alone, so that they run on any backend. How blocks make
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from pipelines.models.dropout import DropoutShare, drop_fields
 from schemas.fitted import InputSpec
 
 
@@ -31,8 +32,12 @@ class Table(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, ids: Any) -> Any:
         """(n, length) ids -> (n, width), the sum of their rows."""
+        return ops.sum(self.each(ids), axis=1)
+
+    def each(self, ids: Any) -> Any:
+        """(n, length) ids -> (n, length, width), their rows."""
         padded = ops.concatenate([ops.zeros((1, self.width), self.compute_dtype), self.rows], axis=0)
-        return ops.sum(ops.take(padded, ids, axis=0), axis=1)
+        return ops.take(padded, ids, axis=0)
 
 
 class Mlp(keras.layers.Layer):  # type: ignore[misc]
@@ -71,7 +76,7 @@ class BagMean(keras.layers.Layer):  # type: ignore[misc]
     def call(self, ids: Any) -> Any:
         """(n, length) ids, 0 for padding -> (n, width)."""
         count = ops.sum(ops.cast(ops.not_equal(ids, 0), self.compute_dtype), axis=1, keepdims=True)
-        return ops.where(count > 0, self.table(ids) / ops.maximum(count, 1), self.missing)
+        return ops.where(count > 0, self.table(ids) / ops.maximum(count, 1), ops.convert_to_tensor(self.missing))
 
 
 class Numbers(keras.layers.Layer):  # type: ignore[misc]
@@ -88,7 +93,8 @@ class Numbers(keras.layers.Layer):  # type: ignore[misc]
         """(n, length), NaN for missing -> (n, 2·length)."""
         missing = ops.logical_not(ops.isfinite(values))
         return ops.concatenate(
-            [ops.where(missing, self.missing, values), ops.cast(missing, self.compute_dtype)], axis=1
+            [ops.where(missing, ops.convert_to_tensor(self.missing), values), ops.cast(missing, self.compute_dtype)],
+            axis=1,
         )
 
 
@@ -96,14 +102,17 @@ class Fields(keras.layers.Layer):  # type: ignore[misc]
     """All inputs of one part (a side's content, an entity's preference), as one vector per row."""
 
     def __init__(
-        self, specs: Sequence[InputSpec], tables: Mapping[str, Any], units: Sequence[int], *, seed: int, name: str
+        self,
+        specs: Sequence[InputSpec],
+        bag: Callable[[InputSpec], Any],
+        units: Sequence[int],
+        *,
+        seed: int,
+        name: str,
     ) -> None:
         super().__init__(name=name)
         self.specs = tuple(specs)
-        self.readers = [
-            BagMean(tables[spec.table], name=spec.name) if spec.kind == "ids" else Numbers(name=spec.name)
-            for spec in specs
-        ]
+        self.readers = [bag(spec) if spec.kind == "ids" else Numbers(name=spec.name) for spec in specs]
         self.mlp = Mlp(units, seed=derived_seed(seed, name), name="mlp")
 
     def call(self, inputs: Mapping[str, Any]) -> Any:
@@ -128,11 +137,22 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
     drops to zero instead.)
     """
 
-    def __init__(self, fields: Fields, width: int, dropout: float, *, seed: int, name: str) -> None:
+    def __init__(
+        self,
+        fields: Fields,
+        width: int,
+        dropout: DropoutShare,
+        field_dropout: float = 0.0,
+        *,
+        seed: int,
+        name: str,
+    ) -> None:
         super().__init__(name=name)
         self.fields = fields
         self.width = width
         self.dropout = dropout
+        self.field_dropout = field_dropout
+        self.field_randomness = keras.random.SeedGenerator(derived_seed(seed, name, "field_dropout"))
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, name, "dropout"))
         self.start = keras.initializers.RandomNormal(stddev=0.1, seed=derived_seed(seed, name, "missing"))
 
@@ -140,14 +160,16 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
         """Make the vector that stands for the whole part."""
         self.missing = self.add_weight(shape=(self.width,), initializer=self.start, name="missing")
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
-        """Arrays by input name -> (n, width + 1)."""
+    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
+        """Arrays by input name -> (n, width + 1). `missing_preference` is one for all rows, or (n, 1)."""
+        if training and self.field_dropout > 0:
+            inputs = drop_fields(inputs, self.fields.specs, self.field_dropout, self.field_randomness)
         missing = ops.logical_or(self.fields.nothing_known(inputs), missing_preference)
-        if training and self.dropout > 0:
+        if training and self.dropout.is_used:
             missing = ops.logical_or(
-                missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout
+                missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout.value
             )
-        value = ops.where(missing, self.missing, self.fields(inputs))
+        value = ops.where(missing, ops.convert_to_tensor(self.missing), self.fields(inputs))
         return ops.concatenate([value, ops.cast(missing, self.compute_dtype)], axis=1)
 
 

@@ -5,7 +5,7 @@ scores. What the scores are trained for is left to `pipelines.losses`, the fitti
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,9 @@ from keras import ops
 
 from pipelines.config import ModelOptions
 from pipelines.errors import ConfigError
-from pipelines.models.blocks import Fields, Mlp, Preference, Table, derived_seed, unit
+from pipelines.models.bags import Bag
+from pipelines.models.blocks import BagMean, Fields, Mlp, Preference, Table, derived_seed, unit
+from pipelines.models.dropout import DropoutShare
 from schemas.content import Side
 from schemas.fitted import InputSpec
 
@@ -29,7 +31,13 @@ class Tower(keras.Model):  # type: ignore[misc]
     """One side's inputs to a vector, of length 1 where the model's similarity is the cosine."""
 
     def __init__(
-        self, side: Side, specs: Sequence[InputSpec], tables: Mapping[str, Any], options: ModelOptions, *, seed: int
+        self,
+        side: Side,
+        specs: Sequence[InputSpec],
+        bag: Callable[[InputSpec], Any],
+        options: ModelOptions,
+        *,
+        seed: int,
     ) -> None:
         super().__init__(name=side)
         seed = derived_seed(seed, side)
@@ -37,19 +45,22 @@ class Tower(keras.Model):  # type: ignore[misc]
         preference = [spec for spec in specs if spec.part == "preference"]
         self.content: Any = None
         if content:
-            self.content = Fields(content, tables, options.content_units, seed=seed, name="content")
+            self.content = Fields(content, bag, options.content_units, seed=seed, name="content")
         # One part an entity: of a new item nothing is known, of its categories much, and dropout has to show that too.
         self.preferences = []
         for entity in dict.fromkeys(spec.entity for spec in preference):
             mine = [spec for spec in preference if spec.entity == entity]
             name = f"preference_{entity.replace('.', '_')}"
-            fields = Fields(mine, tables, options.preference_units, seed=derived_seed(seed, name), name="fields")
+            fields = Fields(mine, bag, options.preference_units, seed=derived_seed(seed, name), name="fields")
             width = options.preference_units[-1] if options.preference_units else _width(mine, options)
-            self.preferences.append(Preference(fields, width, options.preference_dropout, seed=seed, name=name))
+            dropout = DropoutShare(options.preference_dropout, options.preference_dropout_end, name="dropout")
+            self.preferences.append(Preference(fields, width, dropout, options.field_dropout, seed=seed, name=name))
+        self.side_dropout = options.side_dropout
+        self.randomness = keras.random.SeedGenerator(derived_seed(seed, "side_dropout"))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True)
         self.normalise = options.similarity == "cosine"
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: bool = False) -> Any:
+    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
         """Arrays by input name -> (n, last of tower_units).
 
         `missing_preference` takes every row for one without history: what content alone says.
@@ -57,6 +68,10 @@ class Tower(keras.Model):  # type: ignore[misc]
         parts = []
         if self.content is not None:
             parts.append(self.content(inputs))
+        if training and self.side_dropout > 0 and self.preferences:
+            rows = ops.shape(inputs[self.preferences[0].fields.specs[0].name])[0]
+            coin = keras.random.uniform((rows, 1), seed=self.randomness)
+            missing_preference = ops.logical_or(coin < self.side_dropout, missing_preference)
         for preference in self.preferences:
             parts.append(preference(inputs, training=training, missing_preference=missing_preference))
         vectors = self.mlp(ops.concatenate(parts, axis=1))
@@ -66,16 +81,25 @@ class Tower(keras.Model):  # type: ignore[misc]
 class DropoutNet(keras.Model):  # type: ignore[misc]
     """Both towers; score = scale·(inner product) + bias, a logit. `scale` is learned as a logarithm, and positive."""
 
-    def __init__(self, inputs: Sequence[InputSpec], options: ModelOptions, *, seed: int) -> None:
+    def __init__(
+        self, inputs: Sequence[InputSpec], options: ModelOptions, weights: Mapping[str, Sequence[float]], *, seed: int
+    ) -> None:
         super().__init__(name="dropoutnet")
         self.specs = tuple(inputs)
         self.options = options
         self.tables = {
             name: Table(size, options.embedding_dim, seed=seed, name=name) for name, size in _table_sizes(inputs)
         }
+
+        def bag(spec: InputSpec) -> Any:
+            table, weight = self.tables[spec.table], weights.get(spec.table)
+            if weight is None and (options.pooling == "mean" or spec.length == 1):
+                return BagMean(table, name=spec.name)
+            return Bag(table, options.pooling, weight, name=spec.name)
+
         of_side = {side: [spec for spec in inputs if spec.side == side] for side in ("user", "item")}
-        self.user_tower = Tower("user", of_side["user"], self.tables, options, seed=seed)
-        self.item_tower = Tower("item", of_side["item"], self.tables, options, seed=seed)
+        self.user_tower = Tower("user", of_side["user"], bag, options, seed=seed)
+        self.item_tower = Tower("item", of_side["item"], bag, options, seed=seed)
         self.log_scale = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(math.log(INITIAL_SCALE[options.similarity])),
@@ -88,6 +112,12 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         """What inner products are multiplied by."""
         return ops.exp(self.log_scale)
 
+    def at(self, progress: float) -> None:
+        """Set what changes while training goes on, for an epoch: 0 the first, 1 the last."""
+        for tower in (self.user_tower, self.item_tower):
+            for preference in tower.preferences:
+                preference.dropout.at(progress)
+
     def tower(self, side: Side) -> Any:
         """The tower of a side."""
         return self.user_tower if side == "user" else self.item_tower
@@ -99,8 +129,16 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         return {"user": user, "item": item, "score": self.scale * ops.sum(user * item, axis=-1) + self.bias}
 
 
-def build_dropoutnet(inputs: Sequence[InputSpec], options: ModelOptions, seed: int) -> DropoutNet:
-    """A built model: equal arguments, equal weights. Raises ConfigError where the inputs cannot make one."""
+def build_dropoutnet(
+    inputs: Sequence[InputSpec],
+    options: ModelOptions,
+    seed: int,
+    weights: Mapping[str, Sequence[float]] | None = None,
+) -> DropoutNet:
+    """A built model: equal arguments, equal weights. Raises ConfigError where the inputs cannot make one.
+
+    `weights` has, for embedding tables whose ids do not all count alike, how much each does (`EncoderState.idf`).
+    """
     for spec in inputs:
         if spec.part == "content" and spec.table in RAW_IDS:
             raise ConfigError(
@@ -115,7 +153,7 @@ def build_dropoutnet(inputs: Sequence[InputSpec], options: ModelOptions, seed: i
             )
     if not options.tower_units:
         raise ConfigError("`model.tower_units` must name at least one width, got []; the last is the embedding's size")
-    model = DropoutNet(inputs, options, seed=seed)
+    model = DropoutNet(inputs, options, weights or {}, seed=seed)
     model(empty_rows(inputs, rows=1))
     return model
 

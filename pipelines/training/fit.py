@@ -89,6 +89,7 @@ def fit(
     best = _Best()
     for number in range(1, options.epochs + 1):
         progress.epoch = number
+        model.at((number - 1) / max(options.epochs - 1, 1))
         epoch = _run_epoch(objective, number, train, validation, progress)
         epochs.append(epoch)
         progress.line(_line(epoch, options.epochs))

@@ -1,5 +1,10 @@
 """What a model promises: missing is a state of its own, sides without one part work, equal seeds make equal weights."""
 
+import os
+import subprocess
+import sys
+
+import keras
 import numpy as np
 import pytest
 
@@ -171,3 +176,84 @@ def test_inputs_that_cannot_make_a_model_are_refused() -> None:
         build_dropoutnet((*BOTH, ids("item_more", "item", "content", "tags", size=10)), OPTIONS, 1)
     with pytest.raises(ConfigError, match="tower_units"):
         build_dropoutnet(BOTH, OPTIONS.model_copy(update={"tower_units": ()}), 1)
+
+
+def changed(**options):
+    return build_dropoutnet(BOTH, OPTIONS.model_copy(update=options), 1)
+
+
+def test_dropout_changes_from_epoch_to_epoch_within_a_compiled_step() -> None:
+    model, inputs = changed(preference_dropout=0.0, preference_dropout_end=1.0), rows_of(BOTH, rows=200)
+    known, missing = embeddings(model, inputs), embeddings(model, inputs, missing_preference=True)
+
+    class Trained(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def call(self, x):
+            return self.inner.tower("user")(x, training=True)
+
+    step, shares = Trained(), []
+    step.compile()
+    step.predict(inputs, verbose=0)
+    for progress in (0.0, 0.5, 1.0):
+        model.at(progress)
+        trained = step.predict(inputs, verbose=0, batch_size=200)
+        shares.append(np.isclose(trained, missing["user"], atol=1e-5).all(axis=1).mean())
+        if progress == 0:
+            np.testing.assert_allclose(trained, known["user"], atol=1e-5)
+    assert shares[0] < 0.01 and 0.3 < shares[1] < 0.7 and shares[2] == 1
+
+
+def test_a_side_is_dropped_whole_and_a_field_alone() -> None:
+    specs = (*BOTH, floats("item_tags_statistics", "item", "preference", entity="item.tags"))
+    sided = OPTIONS.model_copy(update={"preference_dropout": 0.0, "side_dropout": 0.5})
+    model, inputs = build_dropoutnet(specs, sided, 1), rows_of(specs, rows=400)
+    known, missing = embeddings(model, inputs), embeddings(model, inputs, missing_preference=True)
+    trained = embeddings(model, inputs, training=True)
+    for side in known:
+        as_missing = np.isclose(trained[side], missing[side], atol=1e-6).all(axis=1)
+        assert (as_missing ^ np.isclose(trained[side], known[side], atol=1e-6).all(axis=1)).all()
+        assert 0.4 < as_missing.mean() < 0.6
+    fielded = changed(preference_dropout=0.0, field_dropout=0.5)
+    inputs = {name: value[:400] for name, value in inputs.items()}
+    empty = empty_rows(BOTH, 400)
+    patterns = [(), ("user_statistics",), ("user_recent_tags",), ("user_statistics", "user_recent_tags")]
+    states = [inputs | {name: empty[name] for name in names} for names in patterns]
+    wanted = [embeddings(fielded, state)["user"] for state in states]
+    trained = embeddings(fielded, inputs, training=True)["user"]
+    is_one = np.array([np.isclose(trained, state, atol=1e-6).all(axis=1) for state in wanted])
+    assert is_one.any(axis=0).all()
+    assert all(0.1 < share < 0.4 for share in is_one.mean(axis=1))
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum", "mean"])
+def test_a_bag_is_pooled_as_asked_and_its_ids_weigh_what_they_are_given(pooling) -> None:
+    weights = {"tags": [1.0, 2.0, 0.5, 0, 0, 0, 0, 1.0]}
+    model = build_dropoutnet(BOTH, OPTIONS.model_copy(update={"pooling": pooling}), 1, weights)
+    ids = np.array([[2, 3, 0], [0, 2, 3], [0, 0, 0], [2, 2, 3]])
+    rows = np.asarray(model.tables["tags"].rows)
+    (bag,) = [reader for reader in model.item_tower.content.readers if reader.name == "item_tags"]
+    got = np.asarray(bag(ids))
+    a, b = 2.0 * rows[1], 0.5 * rows[2]
+    once = {"max": np.maximum(a, b), "sum": a + b, "mean": (a + b) / 2.5}[pooling]
+    twice = {"max": np.maximum(a, b), "sum": 2 * a + b, "mean": (2 * a + b) / 4.5}[pooling]
+    np.testing.assert_allclose(got[[0, 1]], [once, once], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[3], twice, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(got[2], np.asarray(bag.missing))
+
+
+def test_embeddings_of_learned_length_score_by_their_inner_product() -> None:
+    model, inputs = changed(similarity="dot"), rows_of(BOTH)
+    out = {name: np.asarray(value) for name, value in model(inputs).items()}
+    assert np.abs(np.linalg.norm(out["item"], axis=1) - 1).max() > 1e-2
+    np.testing.assert_allclose(out["score"], float(model.scale) * (out["user"] * out["item"]).sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="it is this test that starts the other backend")
+def test_dropout_and_pooling_hold_on_jax_as_well() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "truly_missing or epoch or field_alone or [max]", __file__]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -38,7 +38,7 @@ def run(context: Context) -> Draft:
         validation = with_factors(held, factors, config) if held.rows else None
     if factors is not None and config.model.factors:
         state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
-    model = build_dropoutnet(state.inputs, config.model, config.seed)
+    model = build_dropoutnet(state.inputs, config.model, config.seed, state.idf)
     start = start_of(config, context.workspace)
     if start:
         trained = lookup(config, context.workspace.root, start).load()

@@ -3,13 +3,25 @@
 Everything here is held fixed by the leakage audit's metamorphic check and travels with the model.
 """
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Grown(_Frozen):
+    """Leaves out a field that was added later where it has its default: what was published without keeps its bytes."""
+
+    _later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if k not in self._later or getattr(self, k) != fields[k].default}
 
 
 class Cuts(_Frozen):
@@ -52,7 +64,7 @@ class InputSpec(_Frozen):
     """Example columns that this input is made of, in order: several for `floats`, one for `ids`."""
 
 
-class Normaliser(_Frozen):
+class Normaliser(_Grown):
     """(transform(x) - mean) / std, with std 1 where the training values are constant.
 
     `log1p` is sign(x)·log(1 + |x|): counts are heavy-tailed.
@@ -61,9 +73,13 @@ class Normaliser(_Frozen):
     transform: Literal["none", "log1p"]
     mean: float
     std: float
+    knots: tuple[float, ...] = ()
+    """Quantiles of transform(x) in even steps, smallest to largest: where there are any, x becomes its place among
+    them, from -√3 to √3, which has mean 0 and standard deviation 1 too."""
+    _later: ClassVar[tuple[str, ...]] = ("knots",)
 
 
-class EncoderState(_Frozen):
+class EncoderState(_Grown):
     """Raw feature values -> model inputs, for both sides."""
 
     inputs: tuple[InputSpec, ...]
@@ -74,3 +90,8 @@ class EncoderState(_Frozen):
     text_buckets: int
     max_words: int
     max_values: int
+    ngrams: int = 1
+    """Of a text's words: up to so many in a row are hashed as one."""
+    idf: dict[str, tuple[float, ...]] = {}
+    """Embedding table -> how much each id counts in a bag, from id 1 on: ln((1 + rows) / (1 + its rows)) + 1."""
+    _later: ClassVar[tuple[str, ...]] = ("ngrams", "idf")

@@ -78,14 +78,19 @@ class Encoder:
 
     def _text(self, column: pa.Array, name: str, length: int) -> Ids:
         def hashed(texts: list[str]) -> Ids:
-            rows = [text_buckets(text, length, self.state.text_buckets) for text in texts]
+            rows = [text_buckets(text, length, self.state.text_buckets, self.state.ngrams) for text in texts]
             return np.array(rows, np.int64).reshape(len(texts), length)
 
         return _per_distinct(_strings(column, name), hashed)
 
 
 def normalise(values: Floats, normaliser: Normaliser) -> Floats:
-    """(transform(values) - mean) / std; NaN stays NaN."""
+    """(transform(values) - mean) / std, or the place among the knots; NaN stays NaN."""
+    if normaliser.knots:
+        knots, which = np.unique(normaliser.knots, return_inverse=True)
+        # A value that several knots have in common is in the middle of their places.
+        places = np.bincount(which, np.linspace(-(3**0.5), 3**0.5, len(which))) / np.bincount(which)
+        return np.asarray(np.interp(transformed(values, normaliser.transform), knots, places))
     return (transformed(values, normaliser.transform) - normaliser.mean) / normaliser.std
 
 

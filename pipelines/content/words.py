@@ -17,10 +17,23 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
+def grams(found: list[str], ngrams: int) -> list[str]:
+    """Each word, followed by the runs of up to `ngrams` words that it opens.
+
+    >>> grams(["red", "wine", "glass"], 2)
+    ['red', 'red wine', 'wine', 'wine glass', 'glass']
+    """
+    return [
+        " ".join(found[start : start + size])
+        for start in range(len(found))
+        for size in range(1, min(ngrams, len(found) - start) + 1)
+    ]
+
+
 @lru_cache(maxsize=1 << 16)
-def text_buckets(text: str, length: int, buckets: int) -> tuple[int, ...]:
-    """The buckets of the first `length` words, zeros after them. The same titles come again in batch after batch."""
-    found = [bucket(word, buckets) for word in words(text)[:length]]
+def text_buckets(text: str, length: int, buckets: int, ngrams: int = 1) -> tuple[int, ...]:
+    """The buckets of the first `length` grams, zeros after them. The same titles come again in batch after batch."""
+    found = [bucket(gram, buckets) for gram in grams(words(text)[:length], ngrams)[:length]]
     return (*found, *[0] * (length - len(found)))
 
 

@@ -79,7 +79,7 @@ class Scorer:
             card = ModelCard.model_validate_json(_read(folder, "model"))
         except ValidationError as error:
             raise CorruptDatasetError(f"{folder} must hold a saved scorer, it does not: {error}; train again") from None
-        model = build_dropoutnet(state.inputs, card.options, seed=0)
+        model = build_dropoutnet(state.inputs, card.options, 0, state.idf)
         weights_from_bytes(model, _read(folder, "towers"), folder)
         factors = Factors.from_bytes(_read(folder, "factors"), folder) if reads_factors(state) else None
         return cls(model, state, factors)

@@ -73,6 +73,12 @@ def test_words_are_hashed_from_1_and_cut() -> None:
     assert got[0].min() >= 1 and bucket("red", 50) == 12 and words("Cafe\u0301_1 日本") == ["café_1", "日本"]
 
 
+def test_runs_of_words_are_hashed_as_one() -> None:
+    state = STATE.model_copy(update={"ngrams": 2})
+    got = Encoder(state).encode(ITEMS, "item")["item_text"]
+    same(got[:1], np.array([[bucket(gram, 50) for gram in ("big", "big red", "red", "red red")]]))
+
+
 def test_floats_are_normalised_and_nan_where_missing_or_not_finite() -> None:
     got = Encoder(STATE).encode(ITEMS, "item")
     nan = np.nan

@@ -1,13 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 
 from pipelines.config import ContentOptions, parse_config
+from pipelines.content.encoder import normalise
 from pipelines.content.fit import fit_encoder
 from pipelines.content.layout import embedding_tables, model_inputs
+from pipelines.content.words import bucket
 from pipelines.errors import ConfigError, InputError
 from schemas.examples import FeatureSet, SideFeatures
-from schemas.fitted import Normaliser
+from schemas.fitted import EncoderState, Normaliser
 from schemas.to_spark import spark_type
 
 FEATURES = FeatureSet(
@@ -88,6 +91,30 @@ def test_constant_and_unknown_columns_are_guarded(spark) -> None:
 
 def test_order_and_partitions_do_not_matter(spark, state) -> None:
     assert fit_encoder(frame(spark, [(*ROWS[i], *IDS[i]) for i in (2, 0, 3, 1)], 3), FEATURES, OPTIONS) == state
+
+
+def test_quantiles_and_document_frequencies_are_fitted_and_no_order_changes_them(spark, state) -> None:
+    options = OPTIONS.model_copy(update={"normaliser": "quantile", "weighting": "idf", "ngrams": 2})
+    rows = [(*row, *ids) for row, ids in zip(ROWS, IDS, strict=True)]
+    got = fit_encoder(frame(spark, rows), FEATURES, options)
+    assert fit_encoder(frame(spark, rows[::-1], 3), FEATURES, options) == got
+
+    def weight(held: int) -> float:
+        return round(math.log(5 / (1 + held)) + 1, 6)
+
+    assert got.idf["tags"] == (1.0, weight(2)) and got.idf["user_country"] == (1.0, weight(2))
+    held = [bucket(word, 10) for word in "abc"]  # one word a row
+    assert got.idf["text"] == tuple(weight(held.count(number)) for number in range(1, 11))
+    # Three ages, 20, 30 and 40: ranks 0 to 2, each a third of the knots but the last.
+    knots = got.normalisers["item_age"].knots
+    assert len(knots) == 33 and list(knots) == sorted(knots)
+    assert np.unique(knots) == pytest.approx([20, 30, 40], abs=1e-3)
+    assert got.normalisers["item_age"].mean == state.normalisers["item_age"].mean
+    ages = normalise(np.array([20.0, 30.0, 40.0, 1e12, -5, math.nan]), got.normalisers["item_age"])
+    assert ages[:2].tolist() == sorted(ages[:2]) and ages[2] == ages[3] and ages[4] == ages[0] and math.isnan(ages[5])
+    assert set(state.model_dump()) == set(got.model_dump()) - {"idf", "ngrams"}
+    assert "knots" not in state.model_dump_json()
+    assert EncoderState.model_validate_json(got.model_dump_json()) == got
 
 
 def test_a_raw_id_in_the_content_part_is_refused(spark) -> None:

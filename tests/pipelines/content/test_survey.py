@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.config import ContentOptions
 from pipelines.content.survey import mean_and_std, moments, survey
 from schemas.examples import FeatureSet, SideFeatures
 
@@ -34,7 +35,7 @@ def batch(rows):
 def added_up(batches):
     """Counts added, extremes combined: what the fit does with contributions."""
     total = {}
-    for row in (row for each in batches for row in survey(each, FEATURES).to_pylist()):
+    for row in (row for each in batches for row in survey(each, FEATURES, ContentOptions()).to_pylist()):
         name = row["what"], row["name"], row["value"]
         count, low, high = total.get(name, (0, math.inf, -math.inf))
         ends = (row["low"], row["high"]) if row["low"] is not None else (low, high)
@@ -89,5 +90,5 @@ def test_cells_that_are_the_rows_own_id_are_counted(kind, column, own) -> None:
     features = FeatureSet(SideFeatures("user"), SideFeatures("item", {"item_code": kind}))
     ids = pa.array(["7", "x", "i_8"] if kind != "text" else ["7", "y", "i_8"])
     rows = pa.record_batch({"user_id": ids, "item_id": ids, "item_code": column})
-    counts = {row["what"]: row["count"] for row in survey(rows, features).to_pylist()}
+    counts = {row["what"]: row["count"] for row in survey(rows, features, ContentOptions()).to_pylist()}
     assert counts["own_id"] == own and counts["filled"] == 3 - column.null_count

@@ -445,6 +445,10 @@ class ModelOptions(Options):
     """Probability of each statistic, bag and vector of a preference to be taken for missing on its own."""
     pooling: Literal["mean", "max", "sum"] = "mean"
     """Of the embeddings of a bag's values or a text's words. sum: a longer bag weighs more."""
+    linear_path: bool = False
+    """A linear map of each part, to which the hidden layers add what it lacks, starting from nothing. Both sides start
+    with the same maps: parts that they have in common (factors, vectors of content and their mean over a user's items)
+    are compared from the first step on. With content_units and preference_units empty, it sees the inputs."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What scores are made of. cosine: embeddings have length 1, so that no item wins by its length alone; dot: lengths
     are learned, as the scores of reference factors have them."""

@@ -41,15 +41,23 @@ class Table(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Mlp(keras.layers.Layer):  # type: ignore[misc]
-    """Dense layers with ReLU; the last one linear where `linear_end`. No units: the input itself."""
+    """Dense layers with ReLU; the last one linear where `linear_end`. No units: the input itself.
 
-    def __init__(self, units: Sequence[int], *, seed: int, name: str, linear_end: bool = False) -> None:
+    `zero_start`: the last one starts at zero, and so does what it gives.
+    """
+
+    def __init__(
+        self, units: Sequence[int], *, seed: int, name: str, linear_end: bool = False, zero_start: bool = False
+    ) -> None:
         super().__init__(name=name)
+        last = len(units) - 1
         self.denses = [
             keras.layers.Dense(
                 width,
-                activation=None if linear_end and depth == len(units) - 1 else "relu",
-                kernel_initializer=keras.initializers.GlorotUniform(derived_seed(seed, name, str(depth))),
+                activation=None if linear_end and depth == last else "relu",
+                kernel_initializer="zeros"
+                if zero_start and depth == last
+                else keras.initializers.GlorotUniform(derived_seed(seed, name, str(depth))),
                 name=f"dense_{depth}",
             )
             for depth, width in enumerate(units)

@@ -40,7 +40,7 @@ class Tower(keras.Model):  # type: ignore[misc]
         seed: int,
     ) -> None:
         super().__init__(name=side)
-        seed = derived_seed(seed, side)
+        model_seed, seed = seed, derived_seed(seed, side)
         content = [spec for spec in specs if spec.part == "content"]
         preference = [spec for spec in specs if spec.part == "preference"]
         self.content: Any = None
@@ -57,7 +57,17 @@ class Tower(keras.Model):  # type: ignore[misc]
             self.preferences.append(Preference(fields, width, dropout, options.field_dropout, seed=seed, name=name))
         self.side_dropout = options.side_dropout
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "side_dropout"))
-        self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True)
+        self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True, zero_start=options.linear_path)
+        # Seeds of the parts' places, not of the sides: equal parts start with equal maps.
+        self.linear = [
+            keras.layers.Dense(
+                options.tower_units[-1],
+                use_bias=False,
+                kernel_initializer=keras.initializers.Orthogonal(seed=derived_seed(model_seed, "linear", str(place))),
+                name=f"linear_{place}",
+            )
+            for place in range(bool(content) + len(self.preferences) if options.linear_path else 0)
+        ]
         self.normalise = options.similarity == "cosine"
 
     def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
@@ -75,6 +85,8 @@ class Tower(keras.Model):  # type: ignore[misc]
         for preference in self.preferences:
             parts.append(preference(inputs, training=training, missing_preference=missing_preference))
         vectors = self.mlp(ops.concatenate(parts, axis=1))
+        for linear, part in zip(self.linear, parts, strict=bool(self.linear)):
+            vectors = vectors + linear(part)
         return unit(vectors) if self.normalise else vectors
 
 

@@ -251,9 +251,30 @@ def test_embeddings_of_learned_length_score_by_their_inner_product() -> None:
     np.testing.assert_allclose(out["score"], float(model.scale) * (out["user"] * out["item"]).sum(axis=1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_with_a_linear_path_what_is_alike_on_both_sides_starts_alike(linear_path) -> None:
+    options = OPTIONS.model_copy(
+        update={"content_units": (), "preference_units": (), "tower_units": (16, 12), "linear_path": linear_path}
+    )
+    specs = [floats(f"{side}_{part}", side, part, 8) for side in ("user", "item") for part in ("content", "preference")]
+    values = rows_of(specs[:2], rows=200)
+    inputs = values | {name.replace("user", "item"): value for name, value in values.items()}
+    vectors = embeddings(build_dropoutnet(specs, options, seed=3), inputs)
+    cosine = (vectors["user"] * vectors["item"]).sum(axis=1).mean()
+    assert (cosine > 0.4) == linear_path
+
+
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="it is this test that starts the other backend")
 def test_dropout_and_pooling_hold_on_jax_as_well() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "truly_missing or epoch or field_alone or [max]", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        "truly_missing or epoch or field_alone or [max] or starts_alike",
+        __file__,
+    ]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -15,6 +15,7 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Workspace, write_json
 from pipelines.tracking.registered import lookup
 from pipelines.tracking.runs import log_training
+from pipelines.training.calibrate import calibrate
 from pipelines.training.factors import with_factors
 from pipelines.training.facts import read_facts
 from pipelines.training.fit import Rows, fit
@@ -52,7 +53,12 @@ def run(context: Context) -> Draft:
     with damage_named(read, held):
         known = read_facts(records, options)
         history = fit(model, train, validation, options, config.seed, facts=known, warm=bool(start))
-    tables = Scorer.save(context.staging, model, state, factors if config.model.factors else None)
+        calibration = calibrate(model, validation) if config.model.calibrate and validation is not None else None
+    if config.model.calibrate and calibration is None:
+        context.say(
+            "note: scores are not calibrated: that needs validation rows of both labels, and scores that tell them"
+        )
+    tables = Scorer.save(context.staging, model, state, factors if config.model.factors else None, calibration)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)
     logged = log_training(
@@ -69,6 +75,7 @@ def run(context: Context) -> Draft:
         "audit": audited,
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
+        **({"calibration": calibration.model_dump()} if calibration else {}),
         "weights": tables["towers"].shards[0].sha256,
         **({"from": start} if start else {}),
         "best": {name: value for name, value in best.items() if name != "epoch"},

@@ -452,6 +452,9 @@ class ModelOptions(Options):
     similarity: Literal["cosine", "dot"] = "cosine"
     """What scores are made of. cosine: embeddings have length 1, so that no item wins by its length alone; dot: lengths
     are learned, as the scores of reference factors have them."""
+    calibrate: bool = False
+    """Fit slope and intercept of the click's log odds by the score (Platt) on the validation rows, after training: for
+    losses other than pointwise alone, whose scores are no log odds."""
     factors: bool = False
     """Towers read the reference factors (`factors`) with the entity's behaviour, missing where there are none. A vector
     is an input of rows from `factors.until` on; of earlier ones in reconstruction alone, which looks at no label."""

@@ -36,6 +36,15 @@ FILES = {"towers": "towers.npz", "encoder": "encoder.json", "model": "model.json
 """Table of the `model` dataset -> file. The last is there only where the towers read reference factors."""
 
 
+class Calibration(BaseModel):
+    """log odds of a click = slope·score + intercept; the slope is positive, so that no order changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slope: float
+    intercept: float
+
+
 class ModelCard(BaseModel):
     """What a model is built from, besides the encoder's inputs: `model.json`."""
 
@@ -43,23 +52,35 @@ class ModelCard(BaseModel):
 
     kind: Literal["dropoutnet"] = "dropoutnet"
     options: ModelOptions
+    calibration: Calibration | None = None
 
 
 class Scorer:
     """A trained model, its encoder and, where its towers read them, the reference factors."""
 
-    def __init__(self, model: DropoutNet, state: EncoderState, factors: Factors | None = None) -> None:
+    def __init__(
+        self,
+        model: DropoutNet,
+        state: EncoderState,
+        factors: Factors | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.model = model
         self.encoder = Encoder(state)
         self.factors = factors
+        self.calibration = calibration
 
     @staticmethod
     def save(
-        folder: str, model: DropoutNet, state: EncoderState, factors: Factors | None = None
+        folder: str,
+        model: DropoutNet,
+        state: EncoderState,
+        factors: Factors | None = None,
+        calibration: Calibration | None = None,
     ) -> dict[str, TableEntry]:
         """Write the files under a staged folder and describe them. Equal weights make equal bytes."""
         fs, _ = fsspec.core.url_to_fs(folder)
-        card = ModelCard(options=model.options)
+        card = ModelCard(options=model.options, calibration=calibration)
         content = {
             "towers": weights_to_bytes(model),
             "encoder": _pretty(state.model_dump(mode="json")),
@@ -82,7 +103,7 @@ class Scorer:
         model = build_dropoutnet(state.inputs, card.options, 0, state.idf)
         weights_from_bytes(model, _read(folder, "towers"), folder)
         factors = Factors.from_bytes(_read(folder, "factors"), folder) if reads_factors(state) else None
-        return cls(model, state, factors)
+        return cls(model, state, factors, card.calibration)
 
     @property
     def scale(self) -> float:
@@ -118,6 +139,11 @@ class Scorer:
     def score_pairs(self, users: Floats, items: Floats) -> Floats:
         """Logits of each row's user with its item: (n, d), (n, d) -> (n,)."""
         return np.asarray(self.scale * np.einsum("nd,nd->n", users, items) + self.bias, np.float32)
+
+    def click_probabilities(self, scores: Floats) -> Floats:
+        """Probabilities of a click, of scores of any shape: calibrated on validation rows, where that was asked for."""
+        logits = scores if self.calibration is None else self.calibration.slope * scores + self.calibration.intercept
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
 
     def columns(self, side: Side) -> dict[str, ColumnType]:
         """The raw feature columns that `embed` reads, with their types."""

@@ -163,6 +163,7 @@ def signature(config: Config) -> ModelSignature:
         outputs=Schema(
             [
                 ColSpec(DataType.double, "score"),
+                ColSpec(DataType.double, "click_probability"),
                 ColSpec(Array(DataType.double), "user_embedding"),
                 ColSpec(Array(DataType.double), "item_embedding"),
             ]

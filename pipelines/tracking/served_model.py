@@ -23,7 +23,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     A row holds the columns of one user and one item (`schemas/examples.py`); any may be missing or null: what is
     missing is scored as new. A further column `user_new_items` lists what the user has had a positive with since the
     row was made: it goes into the bag of item ids and, of towers that read reference factors, into the user's.
-    Columns out: `score` (logit), `user_embedding` and `item_embedding` (of length 1 where similarity is the cosine).
+    Columns out: `score`, `click_probability` (calibrated where `model.calibrate` was set), `user_embedding` and
+    `item_embedding` (of length 1 where similarity is the cosine).
     """
 
     def load_context(self, context: Any) -> None:
@@ -42,6 +43,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return pd.DataFrame(
             {
                 "score": scores.astype(np.float64),
+                "click_probability": self.scorer.click_probabilities(scores).astype(np.float64),
                 "user_embedding": [row.tolist() for row in users],
                 "item_embedding": [row.tolist() for row in items],
             }

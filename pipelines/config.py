@@ -503,6 +503,13 @@ class TrainingOptions(Options):
     batch_size: int = Field(1024, ge=2)
     epochs: int = Field(10, ge=1)
     learning_rate: float = Field(0.001, gt=0)
+    """Of Adam, for all weights but embedding tables."""
+    table_learning_rate: float = Field(0.05, gt=0)
+    """Of Adagrad, for the rows of embedding tables that a batch looks up. A row's first step is about as long, and its
+    values start at a quarter."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What layers compute in while training; weights and the saved model stay float32. mixed_bfloat16 is for GPUs and
+    CPUs that multiply it faster."""
     patience: int = Field(2, ge=0)
     """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
     losses: LossOptions = LossOptions()

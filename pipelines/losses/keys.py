@@ -7,6 +7,7 @@ p keys then finds one that is not there with probability p / 2**32.
 import functools
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ _PRIME = 0x9E3779B97F4A7C15
 @functools.cache
 def key_type() -> str:
     """int64, or what the backend makes of it."""
-    return str(np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(np.zeros(1, "int64")))).dtype)
+    return str(keras.backend.standardize_dtype(ops.convert_to_tensor(np.zeros(1, "int64")).dtype))
 
 
 def pair_key(user_key: Any, item_key: Any) -> Any:

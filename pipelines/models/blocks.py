@@ -5,7 +5,8 @@ Written with `keras.ops` alone, so that they run on any backend. How blocks make
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -20,6 +21,35 @@ def derived_seed(seed: int, *names: str) -> int:
     return int.from_bytes(key, "big") % (2**31 - 1)
 
 
+class Lookups:
+    """Within, every look-up of a table is noted, for an optimizer that moves only the rows that were looked up.
+
+    Gradients are those of what was taken, not of the table. TensorFlow's tape gives them as it is; JAX differentiates
+    by an argument, so each look-up adds the next of `probes`, zeros of its shape, which have the same gradient.
+    """
+
+    current: ClassVar[ContextVar[Any]] = ContextVar("lookups", default=None)
+
+    def __init__(self, probes: Sequence[Any] | None = None) -> None:
+        self.probes = probes
+        self.seen: list[tuple[Any, Any, Any]] = []
+        """(rows variable, places, what was taken) of each."""
+
+    def __enter__(self) -> "Lookups":
+        self._token = Lookups.current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Lookups.current.reset(self._token)
+
+    def note(self, rows: Any, places: Any, taken: Any) -> Any:
+        """What was taken, so that it has a gradient of its own."""
+        if self.probes is not None:
+            taken = taken + self.probes[len(self.seen)]
+        self.seen.append((rows, places, taken))
+        return taken
+
+
 class Table(keras.layers.Layer):  # type: ignore[misc]
     """A category embedding that several inputs may share. Id 0 is padding: it has no row and reads as zeros."""
 
@@ -28,16 +58,23 @@ class Table(keras.layers.Layer):  # type: ignore[misc]
         self.width = width
         # Rows start about as long as a normalised number is large: near zero they would be slow to be noticed.
         start = keras.initializers.RandomNormal(stddev=width**-0.5, seed=derived_seed(seed, name))
-        self.rows = self.add_weight(shape=(size - 1, width), initializer=start, name="rows")
+        # Not cast as a whole in mixed precision, where only the rows of a batch are needed.
+        self.rows = self.add_weight(shape=(size - 1, width), initializer=start, autocast=False, name="rows")
 
     def call(self, ids: Any) -> Any:
         """(n, length) ids -> (n, width), the sum of their rows."""
-        return ops.sum(self.each(ids), axis=1)
+        read = self.each(ids)
+        return ops.squeeze(read, 1) if ids.shape[1] == 1 else ops.sum(read, axis=1)
 
     def each(self, ids: Any) -> Any:
         """(n, length) ids -> (n, length, width), their rows."""
-        padded = ops.concatenate([ops.zeros((1, self.width), self.compute_dtype), self.rows], axis=0)
-        return ops.take(padded, ids, axis=0)
+        # Padding takes the first row, times 0: a table with a row of zeros before it would be copied at every step.
+        places = ops.maximum(ids - 1, 0)
+        taken = ops.take(self.rows, places, axis=0)
+        if (lookups := Lookups.current.get()) is not None:
+            taken = lookups.note(self.rows, places, taken)
+        known = ops.expand_dims(ops.not_equal(ids, 0), 2)
+        return ops.cast(taken, self.compute_dtype) * ops.cast(known, self.compute_dtype)
 
 
 class Mlp(keras.layers.Layer):  # type: ignore[misc]

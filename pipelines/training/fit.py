@@ -1,4 +1,4 @@
-"""Fitting a two-tower model: Adam, early stopping, the best epoch's weights, one record per epoch.
+"""Fitting a two-tower model: one loop over the steps of `step`, early stopping, the best epoch's weights.
 
 What a batch holds is `objective`'s; where batches come from, `input`'s. Equal seed, data and machine kind: equal
 weights, to the bit, on a CPU.
@@ -6,7 +6,8 @@ weights, to the bit, on a CPU.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,18 +20,21 @@ from pipelines.models.blocks import derived_seed
 from pipelines.training.facts import Facts
 from pipelines.training.objective import Objective
 from pipelines.training.progress import Progress
+from pipelines.training.step import Steps, make_steps
 
 MONITOR = "validation_loss"
 """What decides on the best epoch. The summed loss ranks each positive against mined items, as the evaluation ranks the
 catalogue; the AUC over all rows mostly tells users and moments with many positives from those with few."""
 _RATE_BATCHES = 32
+NAMED = 5
+"""Examples that a message names."""
 
 
 class Rows(Protocol):
     """A split's rows, in batches of (inputs, extras)."""
 
     def epoch(self, number: int) -> Any:
-        """The tf.data.Dataset of epoch 0, 1, …"""
+        """The tf.data.Dataset of epoch 0, 1, … With a method `example_ids(number, step)`, errors name examples."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Epoch:
     """`loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there are both labels,
     `validation_auc`."""
     examples_per_s: float
+    input_share: float
+    """Part of the training's time in which a step waited for its batch."""
 
 
 @dataclass(frozen=True)
@@ -76,32 +82,31 @@ def fit(
 
     `warm`: its weights were trained before, the bias with them.
     Without validation rows every epoch is run and the last one kept. Raises InputError where no training row has a
-    weight, and where a loss stops being finite.
+    weight, and where a loss stops being finite: it names examples of that batch.
     """
     make_deterministic(seed)
     if not warm and options.losses.pointwise > 0:
         model.bias.assign(logit(base_rate(train.epoch(0))))
-    objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
-    # Determinism rules out XLA on TensorFlow; said here so that no backend decides by itself.
-    objective.compile(optimizer=keras.optimizers.Adam(options.learning_rate), jit_compile=False)
-    progress = Progress(options.epochs)
-    epochs: list[Epoch] = []
-    best = _Best()
-    for number in range(1, options.epochs + 1):
-        progress.epoch = number
-        model.at((number - 1) / max(options.epochs - 1, 1))
-        epoch = _run_epoch(objective, number, train, validation, progress)
-        epochs.append(epoch)
-        progress.line(_line(epoch, options.epochs))
-        if on_epoch:
-            on_epoch(epoch)
-        # Without validation the newest counts as the best.
-        monitored = epoch.metrics[MONITOR] if validation is not None else -number
-        if monitored < best.value:
-            best = _Best(monitored, number, model.get_weights())
-        elif number - best.epoch >= max(options.patience, 1):
-            break
-    model.set_weights(best.weights)
+    with precision(model, options.precision):
+        objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
+        steps = make_steps(objective, options)
+        progress = Progress(options.epochs)
+        epochs: list[Epoch] = []
+        best = _Best()
+        for number in range(1, options.epochs + 1):
+            model.at((number - 1) / max(options.epochs - 1, 1))
+            epoch = _run_epoch(objective, steps, number, train, validation, progress)
+            epochs.append(epoch)
+            progress.line(_line(epoch, options.epochs))
+            if on_epoch:
+                on_epoch(epoch)
+            # Without validation the newest counts as the best.
+            monitored = epoch.metrics[MONITOR] if validation is not None else -number
+            if monitored < best.value:
+                best = _Best(monitored, number, model.get_weights())
+            elif number - best.epoch >= max(options.patience, 1):
+                break
+        model.set_weights(best.weights)
     return History(tuple(epochs), best.epoch)
 
 
@@ -121,29 +126,99 @@ class _Best:
     weights: Any = None
 
 
-def _run_epoch(objective: Objective, number: int, train: Rows, validation: Rows | None, progress: Progress) -> Epoch:
-    """Train on one pass, evaluate, check. Speed is of the training alone."""
-    started = time.monotonic()
-    fitted = objective.fit(train.epoch(number - 1), epochs=1, verbose=0, shuffle=False, callbacks=[progress])
-    seconds = time.monotonic() - started
-    metrics = {name: float(values[0]) for name, values in fitted.history.items() if name != "auc"}
-    rows = metrics.pop("rows")
+@contextmanager
+def precision(model: Any, policy: str) -> Iterator[None]:
+    """Within, the model's layers compute in that precision; its weights are float32 all along."""
+    layers = [layer for layer in model._flatten_layers() if layer.dtype_policy.name != policy]
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
+        layer.dtype_policy = policy
+    yield
+    for layer, old in zip(layers, before, strict=True):
+        layer.dtype_policy = old
+
+
+def _run_epoch(
+    objective: Objective, steps: Steps, number: int, train: Rows, validation: Rows | None, progress: Progress
+) -> Epoch:
+    """Train on one pass, evaluate, check. Speed and waiting are of the training alone."""
+    objective.reset_metrics()
+    started, loss_sum, rows, waited = time.monotonic(), 0.0, 0, 0.0
+    batches = iter(train.epoch(number - 1))
+    progress.start(number)
+    pending: tuple[int, Any, Any, int] | None = None
+    while True:
+        asked = time.monotonic()
+        batch = next(batches, None)
+        waited += time.monotonic() - asked
+        following = None
+        if batch is not None:
+            size = int(batch[1]["label"].shape[0])
+            following = (progress.step, batch[1], steps.train(*batch), size)
+        # A loss is read when the next step is under way: a backend that works ahead need not wait for this.
+        if pending is not None:
+            loss_sum += _finite(pending, number, train) * pending[3]
+            rows += pending[3]
+        if following is None:
+            break
+        pending = following
+        progress.advance(following[3], waited)
+    steps.settle()
+    seconds = max(time.monotonic() - started, 1e-9)
+    metrics = {"loss": loss_sum / max(rows, 1), **_told(objective, ("rows", "auc"))}
     if validation is not None:
-        evaluated = objective.evaluate(validation.epoch(0), verbose=0, return_dict=True)
-        told = [name for name in evaluated if name != "rows" and (name != "auc" or objective.both_labels)]
-        metrics |= {f"validation_{name}": float(evaluated[name]) for name in told}
+        metrics |= {f"validation_{name}": value for name, value in evaluate(objective, steps, validation).items()}
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise InputError(
                 f"the {name.replace('_', ' ')} must stay finite, got {value} in epoch {number}; "
                 "lower training.learning_rate"
             )
-    return Epoch(number, metrics, rows / max(seconds, 1e-9))
+    return Epoch(number, metrics, rows / seconds, waited / seconds)
+
+
+def evaluate(objective: Objective, steps: Steps, rows: Rows) -> dict[str, float]:
+    """The summed loss, its parts and, where there are both labels, the AUC, of all rows of a split."""
+    objective.reset_metrics()
+    for inputs, extras in rows.epoch(0):
+        steps.evaluate(inputs, extras)
+    steps.settle()
+    parts = _told(objective, ("rows", "auc"))
+    summed = sum(weight * parts[name] for name, (weight, _) in objective.parts.items())
+    return {"loss": summed, **parts} | ({"auc": float(objective.auc.result())} if objective.both_labels else {})
+
+
+def _told(objective: Objective, but: Sequence[str]) -> dict[str, float]:
+    return {name: float(value) for name, value in objective.get_metrics_result().items() if name not in but}
+
+
+def _finite(step: tuple[int, Any, Any, int], epoch: int, train: Rows) -> float:
+    """The loss of a step. Raises InputError, naming examples of its batch, where it is not finite."""
+    number, extras, loss, size = step
+    if math.isfinite(value := float(loss)):
+        return value
+    labels = np.stack([np.asarray(extras[name], "float64") for name in ("label", "weight")])
+    odd = np.flatnonzero(~np.isfinite(labels).all(axis=0))
+    # Where labels and weights are numbers, the fault may be anywhere in the batch.
+    some = (odd if len(odd) else np.arange(size))[:NAMED]
+    ids = train.example_ids(epoch - 1, number) if hasattr(train, "example_ids") else None
+    named = ", ".join(
+        ids[row] if ids is not None else f"user_key {extras['user_key'][row]} item_key {extras['item_key'][row]}"
+        for row in some
+    )
+    what = "with a label or weight that is not a number" if len(odd) else f"of {size}"
+    raise InputError(
+        f"the loss must stay finite, got {value} in epoch {epoch} at step {number + 1}; lower training.learning_rate, "
+        f"or look at its examples: {named} ({min(len(some), NAMED)} {what})"
+    )
 
 
 def _line(epoch: Epoch, planned: int) -> str:
     values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.metrics.items())
-    return f"training  epoch {epoch.number}/{planned}  {values}  {epoch.examples_per_s:,.0f} examples/s"
+    return (
+        f"training  epoch {epoch.number}/{planned}  {values}  {epoch.examples_per_s:,.0f} examples/s"
+        f"  input {epoch.input_share:.0%}"
+    )
 
 
 def base_rate(train: Iterable[Any]) -> float:

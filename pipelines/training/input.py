@@ -75,26 +75,45 @@ class Input:
         steps = self.steps - start_step
         return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2).with_options(options)
 
+    def example_ids(self, number: int, step: int) -> list[str]:
+        """The ids of the examples in batch `step` of an epoch, read anew: batches themselves do not carry them."""
+        seed = _epoch_seed(self.seed, number)
+        if self.stream is None:
+            ids = read_split(self.records, self.split, ["example_id"])["example_id"]
+            share = self._shared(self._order(seed, step).batch(self.batch_size, drop_remainder=self.drop_remainder))
+            found = [ids[place] for place in next(iter(share)).numpy()]
+        else:
+            spec = {"example_id": tf.io.FixedLenFeature((), tf.string)}
+            batch = next(iter(self._serialized(self.stream, seed).skip(step)))
+            found = tf.io.parse_example(batch, spec)["example_id"].numpy().tolist()
+        return [str(name, "utf-8") for name in found]
+
     def _held(self, seed: int, start_step: int) -> Any:
-        order = np.arange(self.rows)
-        if self.shuffle:
-            order = np.random.default_rng(seed).permutation(self.rows)
-        left = tf.data.Dataset.from_tensor_slices(order[start_step * self.batch_size :])
+        left = self._order(seed, start_step)
         batches = self._shared(left.batch(self.batch_size, drop_remainder=self.drop_remainder))
         return batches.map(
             lambda rows: tf.nest.map_structure(lambda values: tf.gather(values, rows), self.held),
             num_parallel_calls=WORKERS,
         )
 
+    def _order(self, seed: int, start_step: int) -> Any:
+        """The rows of a held split in an epoch's order, from batch `start_step` on."""
+        order = np.random.default_rng(seed).permutation(self.rows) if self.shuffle else np.arange(self.rows)
+        return tf.data.Dataset.from_tensor_slices(order[start_step * self.batch_size :])
+
+    def _serialized(self, stream: Stream, seed: int) -> Any:
+        """Batches of this process's records, not yet parsed."""
+        if not self.shuffle:
+            return self._shared(stream.in_order(self.batch_size, self.drop_remainder))
+        lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
+        return stream.shuffled(self.batch_size, self.drop_remainder, seed, lanes, of_lanes)
+
     def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
-        if self.shuffle:
-            lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
-            batches = stream.shuffled(self.batch_size, self.drop_remainder, seed, lanes, of_lanes)
-        else:
-            batches = self._shared(stream.in_order(self.batch_size, self.drop_remainder))
         spec = feature_spec(self.records.manifest.tables[self.split].columns)
-        return batches.skip(start_step).map(
-            lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS
+        return (
+            self._serialized(stream, seed)
+            .skip(start_step)
+            .map(lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS)
         )
 
     def _shared(self, batches: Any) -> Any:

@@ -2,41 +2,42 @@
 
 import sys
 import time
-from typing import Any, TextIO
-
-import keras
+from typing import TextIO
 
 _BAR_WIDTH = 24
 _REDRAW_S = 0.2
 
 
-class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+class Progress:
     """Draws the steps of the epoch at hand. The number of steps is known from the second epoch on."""
 
     def __init__(self, epochs: int, stream: TextIO | None = None) -> None:
-        super().__init__()
         self.epochs = epochs
         self.stream = stream or sys.stderr
         self.steps: int | None = None
         self.drawn_at = 0.0
-        self.epoch = 1
-        self.seen = 0
+        self.epoch = self.step = self.rows = 0
+        self.started = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Redraw now and then."""
-        self.seen = batch + 1
+    def start(self, epoch: int) -> None:
+        """Begin epoch 1, 2, …"""
+        self.steps, self.step = self.step or None, 0
+        self.epoch, self.rows, self.started = epoch, 0, time.monotonic()
+
+    def advance(self, rows: int, waited_s: float) -> None:
+        """One more step, of so many rows; redraw now and then. `waited_s`: for input, so far in this epoch."""
+        self.step += 1
+        self.rows += rows
         now = time.monotonic()
         if not self.stream.isatty() or now - self.drawn_at < _REDRAW_S:
             return
         self.drawn_at = now
-        share = min(1.0, self.seen / self.steps) if self.steps else 0.0
+        seconds = max(now - self.started, 1e-9)
+        share = min(1.0, self.step / self.steps) if self.steps else 0.0
         bar = ("█" * round(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "░")
-        of_steps = f"{self.seen}/{self.steps}" if self.steps else f"{self.seen}"
-        self._write(f"\rtraining  epoch {self.epoch}/{self.epochs}  {bar}  step {of_steps}")
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Learn how many steps an epoch has."""
-        self.steps, self.seen = self.seen, 0
+        of_steps = f"{self.step}/{self.steps}" if self.steps else f"{self.step}"
+        speed = f"{self.rows / seconds:,.0f} examples/s  input {waited_s / seconds:.0%}"
+        self._write(f"\rtraining  epoch {self.epoch}/{self.epochs}  {bar}  step {of_steps}  {speed}\033[K")
 
     def line(self, text: str) -> None:
         """A whole line, in place of the bar."""

@@ -1,4 +1,7 @@
-"""Small charts as inline SVG: intervals, curves, and the flow of rows. Colours come from the page's style sheet."""
+"""Small charts as inline SVG: intervals, curves, and the flow of rows. Colours come from the page's style sheet.
+
+Charts of one quantity over another are left to `line_charts`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,17 +27,17 @@ def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: 
 
     height = _ROW * len(rows) + 26
     words = "; ".join(f"{label(n)} {e['value']:.3f}{_interval(e)}" for n, e in rows.items())
-    marks = []
+    marks = [line_mark(x(0), 4, x(0), height - 20, "best")] if low < 0 < high else []
     for value in round_ticks(low, high):
-        marks.append(_line(x(value), 4, x(value), height - 20, "grid"))
-        marks.append(_text(x(value), height - 5, f"{value:.3g}", "tick", "middle"))
+        marks.append(line_mark(x(value), 4, x(value), height - 20, "grid"))
+        marks.append(text_mark(x(value), height - 5, f"{value:.3g}", "tick", "middle"))
     for index, (name, entry) in enumerate(rows.items()):
         y = _ROW * index + 15
-        marks.append(_text(_LABEL_WIDTH - 8, y + 4, label(name), f"name r-{name}", "end"))
+        marks.append(text_mark(_LABEL_WIDTH - 8, y + 4, label(name), f"name r-{name}", "end"))
         if entry["low"] is not None:
-            marks.append(_line(x(entry["low"]), y, x(entry["high"]), y, f"bar r-{name}"))
+            marks.append(line_mark(x(entry["low"]), y, x(entry["high"]), y, f"bar r-{name}"))
         marks.append(f'<circle class="dot r-{escape(name)}" cx="{x(entry["value"])}" cy="{y}" r="4"/>')
-    return _svg(title, words or "nothing measured", _LABEL_WIDTH + _PLOT_WIDTH + 16, height, marks)
+    return svg(title, words or "nothing measured", _LABEL_WIDTH + _PLOT_WIDTH + 16, height, marks)
 
 
 def shared_limits(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -75,17 +78,17 @@ def curve_plot(title: str, series: Mapping[str, Sequence[float]], best: int | No
     marks = []
     for value in (low, high):
         y = point(0, value)[1]
-        marks += [_line(44, y, 280, y, "grid"), _text(38, y + 4, f"{value:.3g}", "tick", "end")]
-    marks += [_text(44, 138, "epoch 1", "tick", "start"), _text(280, 138, str(longest), "tick", "end")]
+        marks += [line_mark(44, y, 280, y, "grid"), text_mark(38, y + 4, f"{value:.3g}", "tick", "end")]
+    marks += [text_mark(44, 138, "epoch 1", "tick", "start"), text_mark(280, 138, str(longest), "tick", "end")]
     if best is not None:
         x = point(best - 1, low)[0]
-        marks.append(_line(x, 12, x, 122, "best"))
+        marks.append(line_mark(x, 12, x, 122, "best"))
     for name, line in series.items():
         points = [point(index, value) for index, value in enumerate(line)]
         marks.append(f'<polyline class="curve c-{escape(name)}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
         marks += [f'<circle class="end c-{escape(name)}" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points]
     words = "; ".join(f"{label(n)} from {line[0]:.4g} to {line[-1]:.4g}" for n, line in series.items())
-    return _svg(title, words, 296, 146, marks)
+    return svg(title, words, 296, 146, marks)
 
 
 def auc_plot(title: str, entries: Sequence[tuple[str, float]]) -> Markup:
@@ -99,16 +102,16 @@ def auc_plot(title: str, entries: Sequence[tuple[str, float]]) -> Markup:
     marks = []
     for value in (0.0, 0.5, 1.0):
         marks += [
-            _line(x(value), 4, x(value), height - 18, "grid"),
-            _text(x(value), height - 4, f"{value:g}", "tick", "middle"),
+            line_mark(x(value), 4, x(value), height - 18, "grid"),
+            text_mark(x(value), height - 4, f"{value:g}", "tick", "middle"),
         ]
     for index, (name, auc) in enumerate(entries):
         y = row * index + 16
-        marks.append(_text(left, y, name, "name", "start"))
-        marks.append(_text(right, y, f"{auc:.3f}", "tick", "end"))
-        marks.append(_line(x(0.5), y + 9, x(auc), y + 9, "auc"))
+        marks.append(text_mark(left, y, name, "name", "start"))
+        marks.append(text_mark(right, y, f"{auc:.3f}", "tick", "end"))
+        marks.append(line_mark(x(0.5), y + 9, x(auc), y + 9, "auc"))
     words = "; ".join(f"{name} {auc:.3f}" for name, auc in entries)
-    return _svg(title, words or "nothing measured", 300, height, marks)
+    return svg(title, words or "nothing measured", 300, height, marks)
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,17 @@ def flow_plot(title: str, nodes: Sequence[Node]) -> Markup:
             bands.append(f'<path class="{kind}" d="{path}" stroke-width="{thick}"/>')
         kind = "box aside" if node.aside else "box"
         boxes.append(f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{box_height}" rx="6"/>')
-        boxes.append(_text(x + 12, y + 20, node.name, "box-name", "start"))
-        boxes.append(_text(x + 12, y + 38, f"{node.rows:,}", "box-rows", "start"))
-        boxes.append(_text(x + width - 10, y + 38, node.note, "tick", "end"))
+        boxes.append(text_mark(x + 12, y + 20, node.name, "box-name", "start"))
+        boxes.append(text_mark(x + 12, y + 38, f"{node.rows:,}", "box-rows", "start"))
+        boxes.append(text_mark(x + width - 10, y + 38, node.note, "tick", "end"))
     words = "; ".join(f"{node.name}: {node.rows:,} {node.note}".strip() for node in nodes)
     columns = max((node.column for node in nodes), default=0) + 1
     height = max(filled.values(), default=1) * (box_height + gap_y) + 4
-    return _svg(title, words, columns * (width + gap_x) - gap_x + 4, height, [*bands, *boxes])
+    return svg(title, words, columns * (width + gap_x) - gap_x + 4, height, [*bands, *boxes])
 
 
-def _svg(title: str, description: str, width: float, height: float, marks: Sequence[str]) -> Markup:
+def svg(title: str, description: str, width: float, height: float, marks: Sequence[str]) -> Markup:
+    """A chart that says in words what it shows."""
     inner = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(marks)}"
     spoken = escape(f"{title}: {description}", quote=True)
     # Every piece of text above went through `escape`.
@@ -164,9 +168,11 @@ def _svg(title: str, description: str, width: float, height: float, marks: Seque
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line_mark(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    """A straight line of a kind that the style sheet knows."""
     return f'<line class="{escape(kind)}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
+def text_mark(x: float, y: float, text: str, kind: str, anchor: str) -> str:
+    """Words, escaped."""
     return f'<text class="{escape(kind)}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'

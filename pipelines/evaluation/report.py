@@ -17,8 +17,9 @@ import yaml
 
 from pipelines.config import Config, redacted
 from pipelines.evaluation.charts import Node, auc_plot, curve_plot, flow_plot, interval_plot, shared_limits
+from pipelines.evaluation.line_charts import reliability_plot, trend_plot
 from pipelines.evaluation.showcase import Showcase, showcases
-from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of
+from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of, signed
 from pipelines.retrieval.seen import positive_rows
 from pipelines.storage import Workspace
 from schemas.examples import SPLITS
@@ -32,7 +33,7 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
     """Write the report of a workspace's current datasets to `path`, on the workspace's file system."""
     manifests = current_manifests(workspace)
     model = workspace.current("model")
-    examples = workspace.current("examples")
+    examples, ablation = workspace.current("examples"), workspace.current("ablation")
     page = render(
         config,
         summary,
@@ -41,6 +42,7 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
         _showcases(workspace, config),
         examples.read_json("features") if examples and "features" in examples.manifest.tables else None,
         _data_docs(workspace),
+        ablation.manifest.facts if ablation else None,
     )
     fs, _ = fsspec.core.url_to_fs(workspace.root)
     fs.pipe_file(path, page.encode())
@@ -54,16 +56,25 @@ def render(
     shown: list[Showcase],
     features: Mapping[str, Any] | None = None,
     docs: Mapping[str, Mapping[str, str]] | None = None,
+    ablation: Mapping[str, Any] | None = None,
 ) -> str:
     """The page.
 
     `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}, `features` the file of that name of `examples`,
-    `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address.
+    `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address. `ablation` is what one
+    option's values gave: {"option", "split", "results": [{"value", "seeds", "metrics": slice -> metric -> entry}]}.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"label": label, "figure": figure, "moment": _moment, "day": _day, "number": "{:,}".format}
+    environment.filters |= {
+        "label": label,
+        "figure": figure,
+        "signed": signed,
+        "moment": _moment,
+        "day": _day,
+        "number": "{:,}".format,
+    }
     page: str = environment.get_template("report.html.j2").render(
         name=config.name,
         summary=summary,
@@ -77,6 +88,10 @@ def render(
         results={split: rankers_of(summary, split) for split in ("test", "validation")},
         headline=headline_metrics(rankers_of(summary, "test").get("model", {}).get("all", ())),
         plots=_plots(rankers_of(summary, "test")),
+        differences=_differences(summary),
+        reliability=_reliability(summary, "test"),
+        ablation=ablation,
+        trends=_trends(ablation),
         showcases=shown,
         features=features,
         docs=docs or {},
@@ -105,6 +120,48 @@ def _plots(rankers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
             for part, row in filled.items()
         ]
     return plots
+
+
+def _differences(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The model minus each other ranker on test, by headline metric and slice: entries and a plot of them."""
+    found = {name: splits["test"] for name, splits in (summary.get("differences") or {}).items() if "test" in splits}
+    if met := summary.get("champion_met"):
+        found[f"champion, version {met['version']}"] = met["differences"]
+    names = [name for name in (*rankers_of(summary, "test"), *found) if name in found]
+    rows = []
+    for metric in headline_metrics(found[names[0]]["all"]) if names else ():
+        for part in found[names[0]]:
+            entries = {name: found[name][part][metric] for name in dict.fromkeys(names) if part in found[name]}
+            if any(entry["value"] is not None for entry in entries.values()):
+                ends = [entry[end] or 0.0 for entry in entries.values() for end in ("low", "value", "high")]
+                limits = (min(0.0, *ends) * 1.05, max(0.0, *ends) * 1.05)
+                plot = interval_plot(f"{metric}, {label(part)}: model minus other", entries, limits)
+                rows.append({"metric": metric, "slice": part, "entries": entries, "svg": plot})
+    return rows
+
+
+def _reliability(summary: Mapping[str, Any], split: str) -> Any:
+    """The reliability curves of a split in one chart; None where nothing predicts probabilities."""
+    curves = (summary.get("reliability") or {}).get(split) or {}
+    filled = {name: bins for name, bins in curves.items() if bins}
+    return reliability_plot("Predicted and observed share of positives", filled) if filled else None
+
+
+def _trends(ablation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A chart per slice and headline metric over the option's values; all slices of a metric share their scale."""
+    results = (ablation or {}).get("results") or []
+    if not results:
+        return []
+    shown = []
+    slices = results[0]["metrics"]
+    for metric in headline_metrics(slices["all"]):
+        points = {part: [(row["value"], row["metrics"][part][metric]) for row in results] for part in slices}
+        filled = {part: line for part, line in points.items() if any(e["value"] is not None for _, e in line)}
+        limits = shared_limits([entry for line in filled.values() for _, entry in line])
+        for part, line in filled.items():
+            title = f"{metric}, {label(part)}"
+            shown.append({"title": title, "svg": trend_plot(title, line, limits)})
+    return shown
 
 
 def _curves(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:

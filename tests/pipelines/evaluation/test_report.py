@@ -7,13 +7,26 @@ import pytest
 
 from pipelines.config import load_config
 from pipelines.evaluation.charts import auc_plot, curve_plot, interval_plot, shared_limits
+from pipelines.evaluation.line_charts import reliability_plot, trend_plot
 from pipelines.evaluation.report import render, write_report
 from pipelines.evaluation.showcase import Card, Showcase, showcases
 from pipelines.evaluation.summary import summarise, summary_of
 from pipelines.storage import Workspace, file_table
 from schemas.manifest import Manifest
 
-SECTIONS = ("run", "flow", "features", "results", "curves", "audit", "shuffle", "examples", "timings")
+SECTIONS = (
+    "run",
+    "flow",
+    "features",
+    "results",
+    "differences",
+    "calibration",
+    "curves",
+    "audit",
+    "shuffle",
+    "examples",
+    "timings",
+)
 CONFIG = load_config(["conf/demo.yaml"], ["tracking.uri=http://me:secret@host/x"])
 
 
@@ -44,6 +57,8 @@ def manifests() -> dict[str, Manifest]:
         "evaluation": {
             "metrics": {"test": table(0.4)},
             "baselines": {"popularity": {"test": table(0.2)}},
+            "differences": {"popularity": {"test": table(0.2)}, "random": {"test": table(-0.3)}},
+            "reliability": {"test": {"model": [{"predicted": 0.1, "observed": 0.2, "n": 5}], "content_only": []}},
             "evaluated": {
                 "test": {"clocks": 2, "ranked": 2, "already_seen": 1, "not_in_catalogue": 0, "other_clocks": 0}
             },
@@ -164,6 +179,44 @@ def test_the_report_of_a_folder_links_to_the_pages_beside_it(tmp_path) -> None:
     write_report(workspace, CONFIG, summarise(workspace, CONFIG, {}), str(report))
     (address,) = re.findall(r'href="([^#"]*)"', report.read_text())
     assert (report.parent / address).read_text() == "<p>fine</p>"
+
+
+def test_differences_are_shown_paired_with_their_intervals_and_which_way_they_point(manifests) -> None:
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+    section = page.partition('id="differences"')[2].partition("</section>")[0]
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section))
+    assert "popularity +0.2000 [+0.1800, +0.2200] ✓ 9" in shown
+    assert "random -0.3000 [-0.3200, -0.2800] ✗ 9" in shown
+    assert "model minus other: popularity 0.200 (0.180 to 0.220); random -0.300" in section
+
+
+def test_the_champion_that_was_met_is_among_the_differences_of_the_model_that_met_it(manifests) -> None:
+    met = {"champion": {"version": "3", "differences": table(0.1)}}
+    manifests["model"] = Manifest(dataset="model", tables={}, seed=1, notes={"name": "shop", "version": "4"})
+    manifests["promotion"] = Manifest(dataset="promotion", tables={}, facts=met, seed=1, notes={"version": "4"})
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+    assert "champion, version 3" in page and "+0.1000 [+0.0800, +0.1200]" in page
+    manifests["promotion"] = manifests["promotion"].model_copy(update={"notes": {"version": "3"}})
+    assert "champion, version 3" not in render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
+
+
+def test_an_ablation_is_shown_where_there_is_one(manifests) -> None:
+    rows = [{"value": rate, "seeds": 3, "metrics": table(0.3 - rate / 10)} for rate in (0.0, 0.5, 1.0)]
+    found = {"option": "model.preference_dropout", "split": "validation", "results": rows}
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN, ablation=found)
+    outline = Outline(page)
+    assert "ablation" in outline.ids and (outline.open, outline.bare) == ([], [])
+    section = page.partition('id="ablation"')[2].partition("</section>")[0]
+    for told in ("model.preference_dropout", "mean over 3 seeds", "0.2500", "<polyline", "recall@10, all"):
+        assert told in section
+
+
+def test_lines_are_drawn_through_what_was_measured_and_spoken() -> None:
+    chart = trend_plot("recall", [(0.0, entry(0.2)), (0.5, entry(None)), (1.0, entry(0.4))], (0.0, 0.5))
+    assert chart.count("<circle") == 2
+    assert "0: 0.200 (0.180 to 0.220); 1: 0.400" in chart
+    curve = reliability_plot("reliability", {"model": [{"predicted": 0.1, "observed": 0.2, "n": 5}]})
+    assert "model: 0.100 predicted, 0.200 observed" in curve
 
 
 def test_text_from_the_data_cannot_become_markup_and_passwords_stay_out(manifests) -> None:

@@ -3,6 +3,7 @@
 import sys
 
 from jobs.launch import Context, Draft, Job, main
+from pipelines.config import EvaluationOptions
 from pipelines.errors import PromotionError
 from pipelines.evaluation.evaluate import MODEL, measure_split
 from pipelines.evaluation.inputs import read_measurable
@@ -51,7 +52,10 @@ def _meet(context: Context, champion: Registered) -> Rival:
     scorer = champion.load()
     require_columns(scorer, data.splits["test"].column_names, f"the champion, {champion.uri},", "examples")
     rankers = {MODEL: Towers(Scorer.load(context.parents["model"].path)), CHAMPION: Towers(scorer)}
-    result = measure_split(data, "test", rankers, config.evaluation, config.seed)
+    # As the challenger was evaluated, so that its values are the same.
+    evaluation = context.parents["evaluation"].manifest
+    options = EvaluationOptions.model_validate(evaluation.config["evaluation"])
+    result = measure_split(data, "test", rankers, options, evaluation.seed)
     return Rival(champion.version, result.measured[CHAMPION], result.differences[CHAMPION])
 
 
@@ -59,7 +63,7 @@ JOB = Job(
     name="promote_model",
     dataset="promotion",
     parents=("model", "evaluation", "examples", "clean"),
-    sections=("name", "promotion", "evaluation", "labels", "tracking"),
+    sections=("name", "promotion", "labels", "tracking"),
     run=run,
     always=True,
 )

@@ -54,13 +54,13 @@ def rows_of(contract, rows) -> pa.Table:
     return pa.Table.from_pylist(filled, schema=arrow_schema(contract))
 
 
-def publish(workspace, dataset, tables, as_of=None) -> None:
+def publish(workspace, dataset, tables, as_of=None, **told) -> None:
     key = dataset * 4
     path = workspace.stage(dataset, key)
     entries = {
         name: write_arrow(path, name, rows_of(contract, rows), contract) for name, (contract, rows) in tables.items()
     }
-    workspace.publish(path, Manifest(dataset=dataset, tables=entries, seed=1, key=key, as_of=as_of or {}))
+    workspace.publish(path, Manifest(dataset=dataset, tables=entries, seed=1, key=key, as_of=as_of or {}, **told))
 
 
 @pytest.fixture
@@ -75,18 +75,37 @@ def knowing() -> type[Knowing]:
     return Knowing
 
 
+CLICKS = (("u1", "i1", 10), ("u2", "i2", 20))
+ASKED = tuple(
+    (split, user, item, t, label)
+    for split, t in (("validation", 150), ("test", 250))
+    for user, item, label in (("u1", "i3", 1), ("u2", "i4", 1), ("u1", "i4", 0), ("u2", "i1", 0))
+)
+
+
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
+def workspace(make_world) -> Workspace:
+    """Two users who clicked on one item each, and two examples of each in both later splits."""
+    return make_world()
+
+
+@pytest.fixture
+def make_world(tmp_path):
+    """(clicks, examples) -> a workspace with what evaluation reads."""
+    return lambda clicks=CLICKS, asked=ASKED: world(tmp_path, clicks, asked)
+
+
+def world(tmp_path, clicks, asked) -> Workspace:
     workspace = Workspace.open(str(tmp_path / "out"))
-    events = [("u1", "i1", 10), ("u2", "i2", 20), ("u1", "i2", 30)]
     log = [
         {
             "user_id": u,
             "item_id": i,
             "event_time": t,
             "available_time": t,
-            "action": "click" if t < 30 else "impression",
+            "action": action,
         }
+        for events, action in ((clicks, "click"), ([("u1", "i2", 30)], "impression"))
         for u, i, t in events
     ]
     items = [{"item_id": f"i{n}", "valid_from": 0, "genre": "ab"[n % 2]} for n in range(1, 5)]
@@ -95,11 +114,6 @@ def workspace(tmp_path) -> Workspace:
         "clean",
         {"interactions": (INTERACTIONS, log), "items": (content_table("item", CONFIG.content_kinds("item")), items)},
     )
-    seen = [
-        (split, user, item, t, label)
-        for split, t in (("validation", 150), ("test", 250))
-        for user, item, label in (("u1", "i3", 1), ("u2", "i4", 1), ("u1", "i4", 0), ("u2", "i1", 0))
-    ]
     examples = [
         {
             "example_id": f"{user}{item}{t}",
@@ -111,7 +125,7 @@ def workspace(tmp_path) -> Workspace:
             "label": float(label),
             "split": split,
         }
-        for split, user, item, t, label in seen
+        for split, user, item, t, label in asked
     ]
     candidates = [
         {"as_of": clock, "known_by": clock + 10, "item_id": f"i{n}", "in_effect_to": FOREVER, "item_genre": "ab"[n % 2]}
@@ -128,5 +142,6 @@ def workspace(tmp_path) -> Workspace:
         },
         as_of={"validation_start": 100},
     )
-    publish(workspace, "model", {})
+    notes = {"name": "tiny", "version": "2", "run_id": "r"}
+    publish(workspace, "model", {}, facts={"audit": "passed"}, notes=notes)
     return workspace

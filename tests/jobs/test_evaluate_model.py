@@ -68,3 +68,44 @@ def test_a_registered_model_is_ranked_beside_and_an_alias_that_moved_is_evaluate
 def test_what_is_no_address_of_a_registered_model_is_refused(config, address) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.against"):
         parse_config({**config.model_dump(), "evaluation": {"against": address}})
+
+
+def test_data_without_a_positive_is_evaluated_to_nothing_and_says_so(make_world, config, knowing, monkeypatch) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    never = [(split, user, item, t, 0) for split, t in (("validation", 150), ("test", 250))
+             for user, item in (("u1", "i3"), ("u2", "i4"))]  # fmt: skip
+    facts = execute(JOB, config, make_world(clicks=[], asked=never), None).dataset.manifest.facts
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    assert facts["metrics"]["test"]["all"]["ndcg@10"] == nothing
+    assert facts["metrics"]["test"]["all"]["auc"] == {**nothing, "n": 2}  # two users, no positive
+    assert facts["evaluated"]["test"]["ranked"] == 0
+    assert facts["differences"]["item_knn"]["test"]["all"]["recall@1"] == nothing
+
+
+@pytest.mark.parametrize("only", ["validation", "test"])
+def test_a_split_without_examples_is_measured_as_nothing_beside_the_other(
+    make_world, config, knowing, monkeypatch, only
+) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    asked = [(only, "u1", "i3", 150, 1), (only, "u2", "i1", 150, 0)]
+    facts = execute(JOB, config, make_world(asked=asked), None).dataset.manifest.facts
+    other = "test" if only == "validation" else "validation"
+    assert facts["metrics"][only]["all"]["recall@1"]["value"] == 1.0
+    assert facts["metrics"][other]["all"]["recall@1"]["value"] is None
+    assert facts["reliability"][other]["model"] == []
+
+
+def test_a_user_who_has_seen_everything_is_left_out_and_counted(make_world, config, knowing, monkeypatch) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing())
+    everything = [("u1", f"i{n}", 10) for n in range(1, 5)]
+    facts = execute(JOB, config, make_world(clicks=everything), None).dataset.manifest.facts
+    assert facts["evaluated"]["test"]["already_seen"] == 1
+    assert facts["metrics"]["test"]["all"]["recall@1"]["n"] == 1  # u2 alone
+
+
+def test_a_list_longer_than_the_catalogue_recalls_everything(workspace, config, knowing, monkeypatch) -> None:
+    monkeypatch.setattr(Scorer, "load", lambda folder: knowing(turned=True))
+    long = parse_config({**config.model_dump(), "evaluation": {"ks": [1000]}})
+    facts = execute(JOB, long, workspace, None).dataset.manifest.facts
+    assert {facts["metrics"]["test"]["all"][f"{name}@1000"]["value"] for name in ("recall", "hit_rate")} == {1.0}
+    assert facts["metrics"]["test"]["all"]["ndcg@1000"]["value"] == facts["metrics"]["test"]["all"]["ndcg@10"]["value"]

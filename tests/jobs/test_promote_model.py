@@ -8,17 +8,12 @@ from jobs.launch import execute
 from pipelines.config import parse_config
 from pipelines.errors import PromotionError, WorkspaceError
 from pipelines.tracking.registered import Registered
-from schemas.manifest import Manifest
 
 
 @pytest.fixture
 def crowned(workspace, config, knowing, monkeypatch) -> list[str]:
-    """Versions that became champion; version 2 was trained and evaluated, and knows the answer."""
+    """Versions that became champion; version 2, of the workspace, was evaluated and knows the answer."""
     made: list[str] = []
-    staging = workspace.stage("model", "m" * 8)
-    notes = {"name": "tiny", "version": "2", "run_id": "r"}
-    facts = {"audit": "passed"}
-    workspace.publish(staging, Manifest(dataset="model", tables={}, seed=1, key="m" * 8, facts=facts, notes=notes))
     monkeypatch.setattr(job.Scorer, "load", lambda folder: knowing())
     monkeypatch.setattr(job, "connect", lambda config, root: None)
     monkeypatch.setattr(job, "log_evaluation", lambda *told: None)
@@ -59,6 +54,18 @@ def test_a_champion_that_cannot_read_today_s_examples_is_named_with_the_remedy(
     monkeypatch.setattr(Registered, "load", lambda version: old())
     with pytest.raises(WorkspaceError, match=r"the champion, models:/tiny/1, must find .* item_gone_count_7d.*alias"):
         execute(job.JOB, config, workspace, None)
+
+
+def test_a_test_period_without_a_positive_promotes_nobody_and_says_why(
+    crowned, make_world, config, knowing, monkeypatch
+) -> None:
+    monkeypatch.setattr(Registered, "load", lambda version: knowing())
+    never = [("test", "u1", "i3", 250, 0), ("validation", "u1", "i3", 150, 1)]
+    workspace = make_world(asked=never)
+    execute(EVALUATE, config, workspace, None)
+    with pytest.raises(PromotionError, match=r"must be measured, but no test example falls in that slice"):
+        execute(job.JOB, config, workspace, None)
+    assert crowned == []
 
 
 def test_the_gate_s_metric_must_be_one_of_which_more_is_better(config) -> None:

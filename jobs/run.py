@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from jobs.launch import (
     settle,
 )
 from pipelines.config import Config
-from pipelines.errors import ThawError
+from pipelines.errors import ConfigError, PromotionError, ThawError
 from pipelines.storage import Workspace
 
 AFTER_EVALUATION = ("promote_model", "recommend")
@@ -99,15 +100,52 @@ def conclude(config: Config, workspace: Workspace, seconds: dict[str, float]) ->
     say(f"report: {workspace.root}/report.html\nsummary: {workspace.root}/summary.json")
 
 
+def run_seeds(config: Config, root: str, count: int, arguments: Sequence[str]) -> int:
+    """Run the chain once a seed, from the configured one on, each in a process and a folder of its own.
+
+    Writes `seeds.json` and prints means and standard deviations. A refused promotion ends nothing, a failed run all.
+    """
+    from pipelines.evaluation.seeds import over_seeds, seeds_table
+
+    if count < 2:
+        raise ConfigError(f"--seeds must be at least 2, got {count}; leave it out for one run")
+    fs, folder = fsspec.core.url_to_fs(root)
+    seeds, summaries = list(range(config.seed, config.seed + count)), []
+    for seed in seeds:
+        say(f"seed {seed}: {root}/seed-{seed}")
+        chosen = ["--set", f"seed={seed}", "--out", f"{root}/seed-{seed}"]
+        done = subprocess.run([sys.executable, "-m", "jobs.cli", "run", *arguments, *chosen], check=False)
+        if done.returncode not in (0, PromotionError.exit_code):
+            return done.returncode
+        summaries.append(json.loads(fs.cat_file(f"{folder}/seed-{seed}/summary.json")))
+    found = {split: over_seeds(summaries, split) for split in ("validation", "test")}
+    told = {"seeds": seeds, **found}
+    fs.pipe_file(f"{folder}/seeds.json", json.dumps(told, indent=1, allow_nan=False).encode())
+    sys.stdout.write(seeds_table(found["test"], seeds, "test") + "\n")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`thaw run`."""
     parser = argparse.ArgumentParser(prog="thaw run", description=__doc__)
     add_arguments(parser)
     parser.add_argument("--until", choices=CHAIN, default=CHAIN[-1], help="stop after this job (default: recommend)")
 
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="run N times, with the configured seed and those after it, each in OUT/seed-S; means in OUT/seeds.json",
+    )
+
     def action() -> int:
         arguments = parser.parse_args(argv)
         config, workspace, data = settle(arguments)
+        if arguments.seeds is not None:
+            told = [word for file in arguments.config or [] for word in ("--config", file)]
+            told += [word for value in arguments.set for word in ("--set", value)]
+            told += [*(["--data", data] if data else []), *(["--force"] if arguments.force else [])]
+            return run_seeds(config, workspace.root, arguments.seeds, told)
         return run_chain(config, workspace, data, until=arguments.until, force=arguments.force)
 
     return guarded(action)

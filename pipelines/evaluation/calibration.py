@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.evaluation.intervals import Sample, unmeasured
 from pipelines.evaluation.metrics import Bools, Floats, Ints
@@ -24,11 +23,6 @@ class Bin:
     predicted: float
     observed: float
     n: int
-
-
-def probabilities(logits: npt.NDArray[np.floating]) -> Floats:
-    """The logistic function, in float64."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -500, 500))))
 
 
 def bins_of(predicted: Floats, bins: int = BINS) -> Ints:

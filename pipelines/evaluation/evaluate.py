@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipelines.config import EvaluationOptions
 from pipelines.evaluation.assess import Bootstrap, differences, label_metrics, published, ranking_metrics
-from pipelines.evaluation.calibration import curve_rows, probabilities, reliability
+from pipelines.evaluation.calibration import curve_rows, reliability
 from pipelines.evaluation.inputs import Measurable
 from pipelines.evaluation.metrics import Bools, Ints
 from pipelines.evaluation.rankers import Ranker, Towers, dot_pairs
@@ -52,7 +52,7 @@ def measure_split(
 
     vectors = {name: ranker.users(split) for name, ranker in rankers.items()}
     scores = {name: dot_pairs(vectors[name], ranker.items(split)) for name, ranker in rankers.items()}
-    chances = {name: probabilities(scores[name] + r.bias) for name, r in rankers.items() if isinstance(r, Towers)}
+    chances = {name: r.probabilities(scores[name]) for name, r in rankers.items() if isinstance(r, Towers)}
     labels = split["label"].to_numpy() > 0.5
     judged = label_metrics(scores, chances, labels, users, masks, bootstrap)
     ranked = rank_split(

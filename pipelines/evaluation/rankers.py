@@ -77,10 +77,9 @@ class Towers:
     def __init__(self, scorer: Any, *, content_only: bool = False) -> None:
         self._scorer, self._content_only = scorer, content_only
 
-    @property
-    def bias(self) -> float:
-        """What makes a score the logit of a probability."""
-        return float(self._scorer.bias)
+    def probabilities(self, scores: Any) -> Floats:
+        """Of a click, from what `dot_pairs` gave."""
+        return np.asarray(self._scorer.click_probabilities(scores + np.float32(self._scorer.bias)), np.float64)
 
     def users(self, rows: pa.Table) -> Any:
         """Embeddings times the learned scale, so that scores are logits but for the bias, which changes no order."""

@@ -40,6 +40,9 @@ class Knowing:
     def columns(self, side) -> dict[str, str]:
         return {"item_genre": "string"} if side == "item" else {}
 
+    def click_probabilities(self, scores) -> np.ndarray:
+        return 1 / (1 + np.exp(-scores))
+
     def embed(self, side, table, *, missing_preference=False) -> np.ndarray:
         parity = np.array([int(name[1:]) % 2 for name in table[f"{side}_id"].to_pylist()], int)
         if self.turned and side == "user":

@@ -3,8 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.evaluation.calibration import BINS, Bin, bins_of, calibration_sample, probabilities, reliability
+from pipelines.evaluation.calibration import BINS, Bin, bins_of, calibration_sample, reliability
 from pipelines.evaluation.intervals import user_weights
+
+
+def probabilities(logits) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
 
 
 def error_of(predicted, labels) -> float:

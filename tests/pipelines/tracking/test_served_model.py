@@ -75,7 +75,7 @@ def test_served_vectors_scores_and_lists_are_those_that_evaluation_ranks_by(scor
     users, items = (np.array(answer[f"{side}_embedding"].tolist(), np.float32) for side in ("user", "item"))
     towers = Towers(scorer)
     np.testing.assert_allclose(items, towers.items(raw), atol=1e-5)
-    logits = dot_pairs(towers.users(raw), towers.items(raw)) + towers.bias
+    logits = dot_pairs(towers.users(raw), towers.items(raw)) + scorer.bias
     np.testing.assert_allclose(answer["score"], logits, atol=1e-4)
     # The order of evaluation, of `recommend` and of one who multiplies served vectors.
     evaluated = np.argsort(-dot(towers.users(raw), towers.items(raw)), axis=1, kind="stable")[:, :5]

@@ -49,6 +49,10 @@ class WithFactors:
         """As `Input.epoch`."""
         return self.rows_of.epoch(number, start_step).map(self._attach, num_parallel_calls=WORKERS).prefetch(2)
 
+    def example_ids(self, number: int, step: int) -> list[str]:
+        """As `Input.example_ids`."""
+        return self.rows_of.example_ids(number, step)
+
     def _attach(self, inputs: dict[str, Any], extras: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         inputs, extras = dict(inputs), dict(extras)
         nan = tf.constant(np.nan, tf.float32)

@@ -25,6 +25,7 @@ from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
 from schemas.interactions import QUARANTINE
 from schemas.manifest import Manifest
+from schemas.records import CATALOGUE
 
 
 def fingerprint(config: Config, data: str) -> str:
@@ -39,10 +40,14 @@ def run(context: Context) -> Draft:
     clean, examples = context.parents["clean"], context.parents["examples"]
     features = feature_set(config)
     tables = clean_tables(spark, clean, config)
+    catalogue = None
+    if config.catalogue.rows:
+        catalogue = read_table(spark, examples, CATALOGUE, candidate_table(features.item))
     built = Published(
         examples=read_table(spark, examples, "examples", example_table(features)),
         candidates=read_table(spark, examples, "candidates", candidate_table(features.item)),
         exists=read_table(spark, examples, "exists", EXISTS),
+        catalogue=catalogue,
     )
     fitted = Fitted.model_validate(context.parents["preferences"].read_json("fitted"))
     raw = None
@@ -78,7 +83,7 @@ JOB = Job(
     name="audit_leakage",
     dataset="audit",
     parents=("clean", "examples", "preferences"),
-    sections=("audit", "labels", "split", "preferences", "evaluation", "source", "quality"),
+    sections=("audit", "labels", "split", "preferences", "evaluation", "catalogue", "source", "quality"),
     run=run,
     reads_data=True,
     data_optional=True,

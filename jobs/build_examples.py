@@ -21,6 +21,7 @@ from pipelines.storage import write_arrow, write_json
 from schemas.examples import EXISTS, candidate_table, example_table
 from schemas.fitted import Fitted
 from schemas.profile import PROFILE
+from schemas.records import CATALOGUE
 
 
 def run(context: Context) -> Draft:
@@ -37,6 +38,8 @@ def run(context: Context) -> Draft:
             "candidates": (built.candidates, candidate_table(features.item), CLOCK),  # read a clock at a time
             "exists": (built.exists, EXISTS, ["item_id"]),
         }
+        if built.catalogue is not None:
+            wanted[CATALOGUE] = (built.catalogue, candidate_table(features.item), CLOCK)
         written = together(
             *(
                 partial(write_table, frame, context.staging, name, contract, files=files, by=by, order=contract.key)
@@ -64,7 +67,7 @@ JOB = Job(
     name="build_examples",
     dataset="examples",
     parents=("clean", "preferences"),
-    sections=("source", "quality", "labels", "split", "preferences", "features", "evaluation", "storage"),
+    sections=("source", "quality", "labels", "split", "preferences", "features", "evaluation", "catalogue", "storage"),
     run=run,
 )
 

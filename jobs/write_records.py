@@ -1,4 +1,7 @@
-"""Audited examples to shuffled TFRecord shards, one table a split, and the encoder fitted on the training split."""
+"""Audited examples to shuffled TFRecord shards, one table a split, and the encoder fitted on the training split.
+
+The catalogue, where the examples come with one, is a table like a split.
+"""
 
 import sys
 
@@ -14,12 +17,12 @@ from pipelines.features import feature_set
 from pipelines.records.order import duplicate_error
 from pipelines.records.shard_file import shard_name
 from pipelines.records.shuffle_check import check_shuffle
-from pipelines.records.spark_writer import place_records, write_shards
+from pipelines.records.spark_writer import place_catalogue, place_records, write_shards
 from pipelines.spark import read_table, spark_session
 from pipelines.storage import Dataset, write_json
-from schemas.examples import SPLITS, example_table
+from schemas.examples import SPLITS, candidate_table, example_table
 from schemas.manifest import TableEntry
-from schemas.records import record_columns
+from schemas.records import CATALOGUE, catalogue_columns, record_columns
 
 
 def run(context: Context) -> Draft:
@@ -34,8 +37,12 @@ def run(context: Context) -> Draft:
     state = fit_encoder(examples.where(F.col("split") == "train"), features, config.content)
     fitted = check_encoder(spark, parent.table_paths("examples"), state, features, config.content)
     AuditReport(tuple(fitted)).require()
-    found = {row["split"]: (row["earliest"], row["latest"]) for row in _spans(examples).collect()}
-    places = [(split, number) for split in SPLITS for number in range(options.num_shards)]
+    catalogue = None
+    if CATALOGUE in parent.manifest.tables:
+        catalogue = read_table(spark, parent, CATALOGUE, candidate_table(features.item))
+    splits = (*SPLITS, CATALOGUE) if catalogue is not None else SPLITS
+    found = {row["split"]: (row["earliest"], row["latest"]) for row in _spans(examples, catalogue).collect()}
+    places = [(split, number) for split in splits for number in range(options.num_shards)]
     names = [shard_name(split, number, options.compression) for split, number in places]
     spans = [found.get(split, (0, 0)) for split, _ in places]
     if options.writer == "spark" and config.beam.runner != "local":
@@ -53,22 +60,24 @@ def run(context: Context) -> Draft:
             names,
             spans,
             config.beam,
+            parent.table_paths(CATALOGUE) if catalogue is not None else (),
         )
     else:
-        written = write_shards(
-            place_records(examples, state, config.seed, options.num_shards), context.staging, names, spans
-        )
+        placed = place_records(examples, state, config.seed, options.num_shards)
+        if catalogue is not None:
+            placed = placed.union(place_catalogue(catalogue, state, config.seed, options.num_shards))
+        written = write_shards(placed, context.staging, names, spans)
     for shard in written:
         if shard.duplicate:
             raise duplicate_error(shard.duplicate, _rows_of(examples, shard.duplicate))
-    of_split = {s: [w for w, (split, _) in zip(written, places, strict=True) if split == s] for s in SPLITS}
+    of_split = {s: [w for w, (split, _) in zip(written, places, strict=True) if split == s] for s in splits}
     facts = {
         split: check_shuffle(split, [shard.summary for shard in shards], options.max_serial_correlation)
         for split, shards in of_split.items()
     }
-    columns = record_columns(state.inputs)
+    columns = dict.fromkeys(SPLITS, record_columns(state.inputs)) | {CATALOGUE: catalogue_columns(state.inputs)}
     tables = {
-        split: TableEntry(format="tfrecord", columns=columns, shards=tuple(w.shard for w in shards))
+        split: TableEntry(format="tfrecord", columns=columns[split], shards=tuple(w.shard for w in shards))
         for split, shards in of_split.items()
     }
     tables["encoder"] = write_json(context.staging, "encoder.json", state.model_dump(mode="json"))
@@ -89,9 +98,12 @@ def check_audit(audit: Dataset | None) -> bool:
     return audit is not None
 
 
-def _spans(examples: DataFrame) -> DataFrame:
-    """The earliest and latest event_time of each split."""
-    return examples.groupBy("split").agg(F.min("event_time").alias("earliest"), F.max("event_time").alias("latest"))
+def _spans(examples: DataFrame, catalogue: DataFrame | None) -> DataFrame:
+    """The earliest and latest event_time of each split; of the catalogue, the clocks'."""
+    times = examples.select("split", "event_time")
+    if catalogue is not None:
+        times = times.union(catalogue.select(F.lit(CATALOGUE), "known_by"))
+    return times.groupBy("split").agg(F.min("event_time").alias("earliest"), F.max("event_time").alias("latest"))
 
 
 def _rows_of(examples: DataFrame, example_id: str) -> list[str]:

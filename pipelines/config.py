@@ -381,6 +381,17 @@ class ContentOptions(Options):
     its place among the training values, whatever their distribution."""
 
 
+class CatalogueOptions(Options):
+    """Items with their features at moments of the training period, which training draws uniform negatives from."""
+
+    rows: int = Field(0, ge=0)
+    """At most so many: a sample by keyed hash of the items that existed, with equal parts for every moment. None are
+    made unless asked for: the losses draw from the batch by themselves."""
+    clocks: int = Field(8, ge=1)
+    """Moments: one of each of so many equal stretches of the training period's. An item's statistics are as of its
+    moment, not of the example that it is set against; more moments bring the two closer."""
+
+
 class AuditOptions(Options):
     """The proof that no future leaked."""
 
@@ -486,7 +497,10 @@ class LossOptions(Options):
     batch."""
     log_q: bool = False
     """Correct for negatives that come as often as their item has rows, so that popular items are not pushed down for
-    it. In training alone."""
+    it: the model learns what is popular as well as what fits. Off, because that goes to items with a past."""
+    catalogue_negatives: int = Field(0, ge=0)
+    """Items drawn uniformly from the records' catalogue at each step, negatives of every positive of the batch
+    (`catalogue.rows`). They show what is rarely or never in the log, which no batch does."""
     temperature: float = Field(1.0, gt=0)
     """What logits are divided by; the learned scale already sharpens them, so 1 leaves it alone."""
     margin: float = Field(0.0, ge=0, le=2)
@@ -753,6 +767,7 @@ class Config(Options):
     preferences: PreferenceOptions = PreferenceOptions()
     features: FeatureOptions = FeatureOptions()
     content: ContentOptions = ContentOptions()
+    catalogue: CatalogueOptions = CatalogueOptions()
     audit: AuditOptions = AuditOptions()
     records: RecordOptions = RecordOptions()
     factors: FactorOptions | None = None
@@ -813,6 +828,11 @@ class Config(Options):
                             f"content must not be the raw id, {side} column {name!r} is; remove it: "
                             "a model that reads ids cannot rank what is new"
                         )
+        if self.training.losses.catalogue_negatives and not self.catalogue.rows:
+            raise ValueError(
+                "catalogue.rows must be above 0 where training.losses.catalogue_negatives is, got 0: there would be "
+                "nothing to draw from; set catalogue.rows to 20000, for example"
+            )
         if self.labels.rule == "sampled" and not self.labels.negatives and self.training.losses.pointwise:
             raise ValueError(
                 "labels.negatives must be at least 1 where the pointwise loss learns from sampled labels, got 0: all "

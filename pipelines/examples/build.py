@@ -9,7 +9,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.config import Config
-from pipelines.examples.candidates import attach_past_positives, candidates_at, evaluation_clocks, versions_in_effect
+from pipelines.examples.candidates import (
+    attach_past_positives,
+    candidates_at,
+    catalogue_at,
+    evaluation_clocks,
+    training_clocks,
+    versions_in_effect,
+)
 from pipelines.examples.existence import exists_from
 from pipelines.examples.labels import labelled_events
 from pipelines.examples.negatives import with_negatives
@@ -34,30 +41,41 @@ class Built:
     exists: DataFrame
     counts: DataFrame
     """split, label, mature, n: logged events only; the immature ones are dropped."""
+    catalogue: DataFrame | None = None
+    """As candidates, at clocks of the training period; None unless catalogue.rows asks for some."""
 
 
 def build(tables: Tables, config: Config, fitted: Fitted, keep: Keep = lazily) -> Built:
-    """Examples, candidates, item existence and counts. What several of them rest on is given to `keep`."""
+    """Examples, candidates, item existence, counts and catalogue. What several rest on is given to `keep`."""
     exists = keep(exists_from(tables.items, tables.interactions))
     events = keep(_kept_events(tables.interactions, config, fitted))
     rows = keep(_rows(events.where("mature"), exists, tables, config, fitted))
-    clocks = evaluation_clocks(rows, config)
-    candidates = keep(candidates_at(clocks, versions_in_effect(tables.items, exists)))
-    asked = moments(rows, "item").union(moments(candidates, "item")).distinct()
+    versions = versions_in_effect(tables.items, exists)
+    candidates = keep(candidates_at(evaluation_clocks(rows, config), versions))
+    asked = moments(rows, "item").union(moments(candidates, "item"))
+    catalogue = None
+    if config.catalogue.rows:
+        catalogue = keep(catalogue_at(training_clocks(rows, config), versions, config))
+        asked = asked.union(moments(catalogue, "item"))
     users, items = together(
         lambda: keep(user_side(moments(rows, "user"), tables, config, fitted)),
-        lambda: keep(item_side(asked, tables, config, fitted)),
+        lambda: keep(item_side(asked.distinct(), tables, config, fitted)),
     )
     features = feature_set(config)
     joined = join_side(join_side(rows, users, "user"), items, "item")
     if features.crosses:
         joined = join_side(joined, keep(pair_side(moments(rows, "pair"), tables, config, fitted)), "pair")
-    candidates = join_side(attach_past_positives(candidates, tables.interactions, config), items, "item")
+
+    def as_candidates(rows: DataFrame) -> DataFrame:
+        found = join_side(attach_past_positives(rows, tables.interactions, config), items, "item")
+        return select_contract(found, candidate_table(features.item))
+
     return Built(
         examples=select_contract(joined, example_table(features)),
-        candidates=select_contract(candidates, candidate_table(features.item)),
+        candidates=as_candidates(candidates),
         exists=exists,
         counts=events.groupBy("split", "label", "mature").agg(F.count("*").alias("n")),
+        catalogue=None if catalogue is None else as_candidates(catalogue),
     )
 
 

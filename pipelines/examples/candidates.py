@@ -1,6 +1,7 @@
-"""What a validation or test example may rank: the catalogue as it stood, at a sample of the evaluation's clocks.
+"""The catalogue as it stood: what a validation or test example may rank, and what training draws negatives from.
 
-A clock is a distinct (as_of, known_by) of the held-out positives. How candidates are ranked is left to evaluation.
+Evaluation's clocks are distinct (as_of, known_by) of held-out positives, the others of training examples. How
+candidates are ranked is left to evaluation, how negatives are drawn to training.
 """
 
 from pyspark.sql import DataFrame, Window
@@ -33,6 +34,31 @@ def evaluation_clocks(examples: DataFrame, config: Config) -> DataFrame:
         .where(F.col("_place") <= config.evaluation.max_clocks)
     )
     return chosen.groupBy(*CLOCK).agg(F.max("_last").alias("last"))
+
+
+def training_clocks(examples: DataFrame, config: Config) -> DataFrame:
+    """Clocks (as_of, known_by) of training examples: by keyed hash one of each of catalogue.clocks equal stretches.
+
+    `examples` needs as_of, known_by, split.
+    """
+    clocks = examples.where(F.col("split") == "train").select(*CLOCK).distinct()
+    stretch = F.ntile(config.catalogue.clocks).over(Window.orderBy(*CLOCK))
+    by_hash = Window.partitionBy("_stretch").orderBy(keyed_hash(config.seed, "catalogue clocks", *CLOCK), *CLOCK)
+    chosen = clocks.withColumn("_stretch", stretch).withColumn("_place", F.row_number().over(by_hash))
+    return chosen.where(F.col("_place") == 1).select(*CLOCK)
+
+
+def catalogue_at(clocks: DataFrame, versions: DataFrame, config: Config) -> DataFrame:
+    """Each clock's sample, by keyed hash, of the items that existed at known_by, in the version then in effect.
+
+    What is chosen rests on nothing later than known_by. With the columns of `versions` and the clock's.
+    """
+    options = config.catalogue
+    known_by = F.col("known_by")
+    there = (F.col("in_effect_from") <= known_by) & (F.col("in_effect_to") > known_by)
+    by_hash = Window.partitionBy(*CLOCK).orderBy(keyed_hash(config.seed, "catalogue", "item_id", *CLOCK), "item_id")
+    placed = versions.join(F.broadcast(clocks), there, how="inner").withColumn("_place", F.row_number().over(by_hash))
+    return placed.where(F.col("_place") <= -(-options.rows // options.clocks)).drop("_place")
 
 
 def versions_in_effect(items: DataFrame, exists: DataFrame) -> DataFrame:

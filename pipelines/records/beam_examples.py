@@ -11,7 +11,13 @@ from pipelines.beam import Keep, open_pipeline
 from pipelines.config import BeamOptions
 from pipelines.content.encoder import Encoder
 from pipelines.records.beam_writer import WriteShards, take_written, written_path
-from pipelines.records.encode import encode_batch, example_columns
+from pipelines.records.encode import (
+    EncodeRows,
+    catalogue_source_columns,
+    encode_batch,
+    encode_catalogue,
+    example_columns,
+)
 from pipelines.records.shard_file import Written
 from schemas.fitted import EncoderState
 
@@ -25,13 +31,21 @@ def write_shards(
     names: Sequence[str],
     spans: Sequence[tuple[int, int]],
     options: BeamOptions,
+    catalogue: Sequence[str] = (),
 ) -> list[Written]:
-    """Write the examples of the Parquet files `paths` as `spark_writer.write_shards` does, to the same bytes."""
+    """Write the examples of the Parquet files `paths`, and the catalogue of others, to the bytes that Spark makes."""
     kept = written_path(folder)
     with open_pipeline(options) as pipeline:
+        examples = pipeline | "PlaceRecords" >> PlaceRecords(
+            paths, example_columns(state), encode_batch, state, seed, num_shards
+        )
+        # RecordBatch: none without a catalogue.
+        items = pipeline | "PlaceCatalogue" >> PlaceRecords(
+            catalogue, catalogue_source_columns(state), encode_catalogue, state, seed, num_shards
+        )
         _ = (
-            pipeline
-            | "PlaceRecords" >> PlaceRecords(paths, state, seed, num_shards)
+            (examples, items)
+            | "Both" >> beam.Flatten()
             | "WriteShards" >> WriteShards(folder, names, spans)
             | "Written" >> Keep(kept)
         )
@@ -39,11 +53,19 @@ def write_shards(
 
 
 class PlaceRecords(beam.PTransform):  # type: ignore[misc]
-    """Examples of Parquet files -> PCollection[pa.RecordBatch] of `encode.PLACED`, one a row group."""
+    """Columns of Parquet files -> PCollection[pa.RecordBatch] of `encode.PLACED`, one a row group."""
 
-    def __init__(self, paths: Sequence[str], state: EncoderState, seed: int, num_shards: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        columns: Sequence[str],
+        encode: EncodeRows,
+        state: EncoderState,
+        seed: int,
+        num_shards: int,
+    ) -> None:
         super().__init__()
-        self._paths, self._place = tuple(paths), _Place(state, seed, num_shards)
+        self._paths, self._place = tuple(paths), _Place(tuple(columns), encode, state, seed, num_shards)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Groups are dealt to the workers; whatever holds rows stays within one."""
@@ -59,7 +81,10 @@ class PlaceRecords(beam.PTransform):  # type: ignore[misc]
 class _Place(beam.DoFn):  # type: ignore[misc]
     """(path, row group) -> its records, placed."""
 
-    def __init__(self, state: EncoderState, seed: int, num_shards: int) -> None:
+    def __init__(
+        self, columns: Sequence[str], encode: EncodeRows, state: EncoderState, seed: int, num_shards: int
+    ) -> None:
+        self._columns, self._encode = columns, encode
         self._state, self._seed, self._num_shards = state, seed, num_shards
 
     def setup(self) -> None:
@@ -70,9 +95,9 @@ class _Place(beam.DoFn):  # type: ignore[misc]
         """Read and encode one row group."""
         path, group = element
         with fsspec.open(path, "rb") as file:
-            rows = pq.ParquetFile(file).read_row_group(group, columns=example_columns(self._state))
+            rows = pq.ParquetFile(file).read_row_group(group, columns=list(self._columns))
         for batch in rows.combine_chunks().to_batches():
-            yield encode_batch(batch, self._encoder, self._seed, self._num_shards)
+            yield self._encode(batch, self._encoder, self._seed, self._num_shards)
 
 
 def _groups(path: str) -> int:

@@ -4,7 +4,7 @@ Arrow in, Arrow out, no engine. Fitting the encoder is left to `content`, files 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.records.order import order_key, shard_of, signed
 from pipelines.records.wire import encode
 from schemas.examples import SPLITS
 from schemas.fitted import EncoderState
-from schemas.records import record_columns
+from schemas.records import catalogue_columns, record_columns
 
 PLACED = pa.schema(
     [
@@ -33,11 +33,50 @@ PLACED = pa.schema(
 )
 """A record and its place: `shard` counts over all splits, `order_key` is signed, `record` is framed."""
 
+EncodeRows = Callable[[pa.RecordBatch, Encoder, int, int], pa.RecordBatch]
+"""(rows, encoder, seed, num_shards) -> PLACED."""
+
 
 def example_columns(state: EncoderState) -> list[str]:
     """The columns of the examples that records are made of."""
     raw = sorted({name for spec in state.inputs for name in spec.columns})
     return ["example_id", "user_id", "item_id", "event_time", "label", "weight", "split", *raw]
+
+
+def catalogue_source_columns(state: EncoderState) -> list[str]:
+    """The columns of the catalogue that its records are made of."""
+    raw = sorted({name for spec in state.inputs if spec.side == "item" for name in spec.columns})
+    return ["as_of", "known_by", "item_id", "exists_from", *raw]
+
+
+def encode_catalogue(batch: pa.RecordBatch, encoder: Encoder, seed: int, num_shards: int) -> pa.RecordBatch:
+    """The PLACED rows of a batch of the catalogue, whose shards are numbered behind those of all splits.
+
+    An example_id here is a hash of item and clock; the label, which nothing has, is 0.
+    """
+    names = zip(*(batch.column(name).to_pylist() for name in ("as_of", "known_by", "item_id")), strict=True)
+    ids = np.array([hashlib.blake2b("/".join(map(str, n)).encode(), digest_size=16).hexdigest() for n in names], "S32")
+    times = batch.column("known_by")
+    values: dict[str, NDArray[Any]] = {
+        "example_id": ids,
+        "event_time": times.to_numpy(zero_copy_only=False),
+        "item_key": id_keys(batch.column("item_id"), seed, "item"),
+        "exists_from": batch.column("exists_from").to_numpy(zero_copy_only=False),
+        **encoder.encode(batch, "item"),
+    }
+    data, offsets = encode(values, catalogue_columns(encoder.state.inputs))
+    keys = order_key(ids, seed)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(len(SPLITS) * num_shards + shard_of(keys, num_shards), pa.int32()),
+            pa.array(signed(keys)),
+            pa.array(ids.astype(str)),
+            times,
+            pa.array(np.zeros(len(ids), np.float32)),
+            framed(data, offsets),
+        ],
+        schema=PLACED,
+    )
 
 
 def encode_batch(batch: pa.RecordBatch, encoder: Encoder, seed: int, num_shards: int) -> pa.RecordBatch:

@@ -11,7 +11,13 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipelines.content.encoder import Encoder
-from pipelines.records.encode import encode_batch, example_columns
+from pipelines.records.encode import (
+    EncodeRows,
+    catalogue_source_columns,
+    encode_batch,
+    encode_catalogue,
+    example_columns,
+)
 from pipelines.records.shard_file import Written, remove_strays, write_shard
 from schemas.fitted import EncoderState
 
@@ -22,13 +28,21 @@ _WRITTEN_ARROW = pa.schema([("shard", pa.int32()), ("written", pa.string())])
 
 def place_records(examples: DataFrame, state: EncoderState, seed: int, num_shards: int) -> DataFrame:
     """Each example's record and its place in the order, as `encode.PLACED`."""
+    return _placed(examples.select(*example_columns(state)), encode_batch, state, seed, num_shards)
 
-    def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+
+def place_catalogue(catalogue: DataFrame, state: EncoderState, seed: int, num_shards: int) -> DataFrame:
+    """The same of the catalogue's rows."""
+    return _placed(catalogue.select(*catalogue_source_columns(state)), encode_catalogue, state, seed, num_shards)
+
+
+def _placed(rows: DataFrame, encode: EncodeRows, state: EncoderState, seed: int, num_shards: int) -> DataFrame:
+    def placed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = Encoder(state)
         for batch in batches:
-            yield encode_batch(batch, encoder, seed, num_shards)
+            yield encode(batch, encoder, seed, num_shards)
 
-    return examples.select(*example_columns(state)).mapInArrow(encode, _PLACED)
+    return rows.mapInArrow(placed, _PLACED)
 
 
 def write_shards(

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.errors import DuplicateError, LeakageError
@@ -48,12 +49,12 @@ def config(tmp_path_factory):
 
 
 def staged_examples(folder: Path, config, twice: bool) -> Dataset:
-    """90 examples of three splits, one id given to two of them if `twice`."""
+    """90 examples of three splits, one id given to two of them if `twice`, and 40 rows of the catalogue."""
     import pyarrow as pa
 
     from pipelines.features import feature_set
     from pipelines.storage import arrow_schema, write_arrow
-    from schemas.examples import example_table
+    from schemas.examples import candidate_table, example_table
 
     contract = example_table(feature_set(config))
     rows = [
@@ -72,17 +73,30 @@ def staged_examples(folder: Path, config, twice: bool) -> Dataset:
         }
         for n in range(90)
     ]
+    items = [
+        {
+            "as_of": 1_700_000_000_000_000 + clock,
+            "known_by": 1_700_000_000_000_001 + clock,
+            "item_id": f"i{n}",
+            "in_effect_from": 0,
+            "in_effect_to": 2**62,
+            "exists_from": 1_600_000_000_000_000 + n,
+            "cold_item": False,
+            "past_positives": 0,
+            "item_genre": f"g{n % 3}",
+            "item_size": float(n + clock),
+        }
+        for clock in (0, 10)
+        for n in range(20)
+    ]
     folder.mkdir()
-    table = pa.Table.from_pylist(rows, schema=arrow_schema(contract))
-    return Dataset(
-        str(folder),
-        Manifest(
-            dataset="examples",
-            tables={"examples": write_arrow(str(folder), "examples", table, contract)},
-            seed=7,
-            as_of={"test_start": 1_700_000_000_000_075},
-        ),
-    )
+    staged = {"examples": (rows, contract), "catalogue": (items, candidate_table(feature_set(config).item))}
+    tables = {
+        name: write_arrow(str(folder), name, pa.Table.from_pylist(values, schema=arrow_schema(kind)), kind)
+        for name, (values, kind) in staged.items()
+    }
+    as_of = {"test_start": 1_700_000_000_000_075}
+    return Dataset(str(folder), Manifest(dataset="examples", tables=tables, seed=7, as_of=as_of))
 
 
 def run(spark, config, tmp_path: Path, twice: bool = False, writer: str = "spark"):
@@ -137,6 +151,24 @@ def test_both_writers_make_one_dataset(spark, config, tmp_path: Path) -> None:
         listed = {shard.path for entry in draft.tables.values() for shard in entry.shards}
         assert {p.relative_to(staging).as_posix() for p in Path(staging).rglob("*") if p.is_file()} == listed
     assert len(digests) == 1
+
+
+def test_the_catalogue_is_a_table_of_items_in_the_same_order_and_encoding(spark, config, tmp_path: Path) -> None:
+    from pipelines.records.order import global_order
+    from pipelines.records.reader import read_split
+
+    staging, draft = run(spark, config, tmp_path)
+    records = Dataset(staging, Manifest(dataset="records", tables=dict(draft.tables), seed=7))
+    drawn, train = read_split(records, "catalogue"), read_split(records, "train")
+    inputs = ["item_genre", "item_numbers", "item_statistics"]
+    assert list(drawn) == ["example_id", "event_time", "item_key", "exists_from", *inputs]
+    assert np.array_equal(global_order(drawn["example_id"], 7), np.arange(40))
+    assert set(drawn["event_time"].tolist()) == {1_700_000_000_000_001, 1_700_000_000_000_011}
+    # Item n exists from n on; it has the key, and its genre the id, that the examples give them.
+    number = drawn["exists_from"] - 1_600_000_000_000_000
+    assert set(train["item_key"].tolist()) == set(drawn["item_key"][number < 11].tolist())
+    assert np.array_equal(drawn["item_genre"][:, 0], 2 + number % 3)
+    assert draft.facts["splits"]["catalogue"]["rows"] == 40
 
 
 def test_records_in_the_order_of_time_are_refused(spark, config, tmp_path: Path, monkeypatch, capsys) -> None:

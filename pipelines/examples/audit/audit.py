@@ -63,9 +63,10 @@ def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw:
     share = PROBED * times / max(checks[0].checked, 1)
     training = sample_training(built.examples, [column.name for column in features.columns], share, config.seed)
     probed, judged = probe(training, features, config.audit.max_feature_auc)
+    candidates = built.candidates if built.catalogue is None else built.candidates.unionByName(built.catalogue)
     beside, skipped = check_raw(raw, tables, config, config.audit.sample * times)
     checks += [
-        *check_rows(built.candidates, candidate_rules(config), key, "candidate"),
+        *check_rows(candidates, candidate_rules(config), key, "candidate"),
         check_priors(tables.interactions, config, fitted),
         *([judged] if isinstance(judged, Check) else []),
         *beside,
@@ -78,7 +79,9 @@ def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw:
 def _recheck(built: Published, tables: Tables, config: Config, fitted: Fitted, count: int) -> list[Check]:
     """The sampled rows beside their plain recomputation."""
     examples = sample_examples(built.examples, count, config.seed)
-    candidates = sample_candidates(built.candidates, -(-count // CANDIDATE_SHARE), config.seed)
+    kinds = [frame for frame in (built.candidates, built.catalogue) if frame is not None]
+    share = -(-count // CANDIDATE_SHARE)
+    candidates = [row for frame in kinds for row in sample_candidates(frame, share, config.seed)]
     past = gather([*examples, *candidates], tables, config)
     oracle, outcomes = Oracle(past, config, fitted), Outcomes(past, config, fitted)
     return [*recheck_examples(examples, oracle, outcomes), *recheck_candidates(candidates, oracle, outcomes)]

@@ -6,7 +6,7 @@ is fitted is the training period's own affair, checked by `priors`. What the oth
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -33,6 +33,7 @@ class Published:
     examples: DataFrame
     candidates: DataFrame
     exists: DataFrame
+    catalogue: DataFrame | None = None
 
 
 Build = Callable[[Tables, Config, Fitted], Built | Published]
@@ -84,27 +85,30 @@ def check_future(
         examples = _of_examples(built.examples.columns, cut, flags_fixed)
         candidates = _of_candidates(built.candidates.columns, config, flags_fixed)
         exists = Comparison("item", EXISTS.key, {"existence": ["exists_from"]})
-        return [
+        checks = [
             *compare(before.examples, after.examples, examples, change),
             *compare(before.candidates, after.candidates, candidates, change),
             *compare(before.exists, after.exists, exists, change),
         ]
+        if before.catalogue is not None and after.catalogue is not None:
+            checks += compare(before.catalogue, after.catalogue, replace(candidates, what="catalogue row"), change)
+        return checks
 
 
 def check_order(built: Published, tables: Tables, config: Config, fitted: Fitted, build: Build) -> list[Check]:
     """Rebuild from the same rows in another order and other partitions: every row must be the same."""
-    keys = {"example": ("example_id",), "candidate": CANDIDATE_KEY, "item": EXISTS.key}
     other = disordered(tables, config)
     with persisted(other.interactions, other.items, other.users), _other_partitions(other.interactions):
         again = build(other, config, fitted)
-        pairs = zip(
-            (built.examples, built.candidates, built.exists),
-            (again.examples, again.candidates, again.exists),
-            keys.items(),
-            strict=True,
-        )
+        pairs = [
+            ("example", ("example_id",), built.examples, again.examples),
+            ("candidate", CANDIDATE_KEY, built.candidates, again.candidates),
+            ("item", EXISTS.key, built.exists, again.exists),
+        ]
+        if built.catalogue is not None and again.catalogue is not None:
+            pairs.append(("catalogue row", CANDIDATE_KEY, built.catalogue, again.catalogue))
         checks = []
-        for before, after, (what, key) in pairs:
+        for what, key, before, after in pairs:
             columns = [name for name in before.columns if name not in key]
             checks += compare(before, after, Comparison(what, key, {"columns": columns}), ANOTHER_ORDER)
         return checks
@@ -174,11 +178,16 @@ def _of_candidates(columns: list[str], config: Config, flags_fixed: bool) -> Com
 
 def _until(cut: int, built: Published | Built) -> Published:
     """What lies at or before the cut; a candidate that ends later ends just after it."""
-    known = built.candidates.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut))
+
+    def known(candidates: DataFrame) -> DataFrame:
+        kept = candidates.where((F.col("known_by") <= cut) & (F.col("in_effect_from") <= cut))
+        return kept.withColumn("in_effect_to", F.least("in_effect_to", F.lit(cut + 1)))
+
     return Published(
         built.examples.where(F.col("event_time") <= cut),
-        known.withColumn("in_effect_to", F.least("in_effect_to", F.lit(cut + 1))),
+        known(built.candidates),
         built.exists.where(F.col("exists_from") <= cut),
+        None if built.catalogue is None else known(built.catalogue),
     )
 
 

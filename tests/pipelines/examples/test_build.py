@@ -56,7 +56,7 @@ def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_m
                 "u i 96 impression",  # closes at 108, after validation starts: dropped
             ]
         ),
-        config(), FITTED,
+        config(catalogue={"rows": 9, "clocks": 1}), FITTED,
     )  # fmt: skip
     rows = {(r.user_id, r.event_time): r for r in built.examples.collect()}
     assert sorted(rows) == [("u", 50), ("u", 75), ("v", 61), ("v", 160)]
@@ -84,6 +84,11 @@ def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_m
     assert (candidates["i"].past_positives, candidates["j"].past_positives) == (2, 1)
     assert (candidates["j"].item_click_count_20us, candidates["k"].item_click_count_20us) == (0, None)
     assert (candidates["i"].cold_item, candidates["k"].cold_item) == (False, True)
+    drawn = {r.item_id: r for r in built.catalogue.collect()}
+    (clock,) = {(r.as_of, r.known_by) for r in drawn.values()}
+    assert clock in {(40, 41), (50, 51), (70, 71)} and sorted(drawn) == ["i", "j"]  # k comes at 145
+    assert drawn["i"].item_colour == ("blue" if clock[1] >= 60 else "red")
+    assert drawn["i"].past_positives == (1 if clock[0] > 51 else 0)
 
 
 def test_the_order_and_partitions_of_the_log_change_nothing(tables, config) -> None:

@@ -60,6 +60,34 @@ def test_an_items_versions_cover_its_existence_once_and_start_without_content(sp
     assert {r[1] for r in intervals(candidates_at(later, versions)) if r[0] == "a"} == {10, 50}
 
 
+def test_the_training_period_is_cut_into_stretches_of_which_each_gives_one_clock(examples, config) -> None:
+    from pipelines.examples.candidates import training_clocks
+
+    rows = examples(*[(k, k + 2, k % 2, "train") for k in range(40)], (90, 91, 1, "validation"))
+    settings = config(catalogue={"rows": 1, "clocks": 4})
+    found = sorted(tuple(row) for row in training_clocks(rows, settings).collect())
+    assert [known_by - as_of for as_of, known_by in found] == [1] * 4
+    assert [as_of // 10 for as_of, _ in found] == [0, 1, 2, 3]
+    assert sorted(tuple(row) for row in training_clocks(rows.repartition(7), settings).collect()) == found
+
+
+def test_the_catalogue_of_a_clock_is_a_sample_of_what_existed_then(spark, config) -> None:
+    from pipelines.examples.candidates import catalogue_at
+
+    versions = spark.createDataFrame(
+        [(f"i{n}", start, end) for n in range(9) for start, end in ((n, n + 5), (n + 5, FOREVER))],
+        "item_id string, in_effect_from long, in_effect_to long",
+    )
+    clocks = spark.createDataFrame([(5, 6), (20, 21)], "as_of long, known_by long")
+    found = catalogue_at(clocks, versions, config(catalogue={"rows": 100, "clocks": 2})).collect()
+    assert {(r.item_id, r.in_effect_from) for r in found if r.as_of == 5} == {
+        ("i0", 5), ("i1", 6), ("i2", 2), ("i3", 3), ("i4", 4), ("i5", 5), ("i6", 6)
+    }  # fmt: skip
+    assert sum(r.as_of == 20 for r in found) == 9
+    few = catalogue_at(clocks, versions.repartition(7), config(catalogue={"rows": 7, "clocks": 2})).collect()
+    assert [sum(r.as_of == clock for r in few) for clock in (5, 20)] == [4, 4] and {*few} < {*found}
+
+
 def test_past_positives_are_those_known_at_the_clock(spark, log, config) -> None:
     from pipelines.examples.candidates import attach_past_positives
 

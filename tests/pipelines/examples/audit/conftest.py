@@ -47,6 +47,7 @@ def tiny_config(**changes: Any) -> Config:
         },
         "labels": {"rule": "impressions", "positive_actions": ["click"], "label_window": "30m"},
         "split": {"validation_start": "2024-10-11", "test_start": "2024-10-13"},
+        "catalogue": {"rows": 12, "clocks": 2},
         "preferences": {
             "windows": ["1d", "3d", "lifetime"],
             "entities": ["user", "item", "item.tags", "user*item", "user*item.tags"],
@@ -193,7 +194,7 @@ def publish(spark, tmp_path_factory):
     def write(built: Any) -> Published:
         folder: Path = tmp_path_factory.mktemp("built")
         frames = {}
-        for name in ("examples", "candidates", "exists"):
+        for name in ("examples", "candidates", "exists", *(("catalogue",) if built.catalogue is not None else ())):
             getattr(built, name).write.parquet(str(folder / name))
             frames[name] = spark.read.parquet(str(folder / name))
         return Published(**frames)

@@ -77,10 +77,14 @@ def test_a_thorough_audit_looks_at_more_cuts_and_at_every_row(
     assert failed(report) == [] and report.to_json()["thorough"] is True
     further = {check.name: check for check in report.checks if check.kind == "thorough"}
     assert any("another future from 2024-10" in name for name in further)
-    rows = {what: further[f"another row order: {what} rows"].checked for what in ("example", "candidate", "item")}
+    rows = {
+        what: further[f"another row order: {what} rows"].checked
+        for what in ("example", "candidate", "catalogue row", "item")
+    }
     assert rows == {
         "example": published.examples.count(),
         "candidate": published.candidates.count(),
+        "catalogue row": published.catalogue.count(),
         "item": published.exists.count(),
     }
     # 6 a split by default; five times as many here.

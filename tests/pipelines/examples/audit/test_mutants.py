@@ -169,6 +169,11 @@ def drawn_by_row(seed, purpose, *columns):
     return F.rand(seed)
 
 
+def catalogue_of_later(clocks, versions, config):
+    """Items that came after the clock."""
+    return clocks, versions.withColumn("in_effect_from", F.col("in_effect_from") - 2 * DAY), config
+
+
 MUTANTS = {
     "closed right edge": Mutant(sides, "attach_statistics", moved(as_of=1), "recomputed: item features"),
     "availability ignored": Mutant(
@@ -220,6 +225,7 @@ MUTANTS = {
     "candidate that did not exist yet": Mutant(
         build_module, "versions_in_effect", given(exists_early), "recomputed candidates: existence"
     ),
+    "catalogue of what came later": Mutant(build_module, "catalogue_at", given(catalogue_of_later), "candidate exists"),
     "candidates with the statistics of the end": Mutant(
         build_module, "attach_past_positives", counted_at_the_end, "another future: candidate features"
     ),

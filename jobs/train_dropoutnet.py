@@ -16,6 +16,7 @@ from pipelines.storage import Workspace, write_json
 from pipelines.tracking.registered import lookup
 from pipelines.tracking.runs import log_training
 from pipelines.training.calibrate import calibrate
+from pipelines.training.catalogue import with_catalogue
 from pipelines.training.factors import with_factors
 from pipelines.training.facts import read_facts
 from pipelines.training.fit import Rows, fit
@@ -37,6 +38,8 @@ def run(context: Context) -> Draft:
     if factors is not None:
         train = with_factors(read, factors, config)
         validation = with_factors(held, factors, config) if held.rows else None
+    if options.losses.catalogue_negatives:
+        train = with_catalogue(train, records, options.losses, config.seed)
     if factors is not None and config.model.factors:
         state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
     model = build_dropoutnet(state.inputs, config.model, config.seed, state.idf)

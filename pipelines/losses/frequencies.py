@@ -35,9 +35,9 @@ def frequencies_of(sources: Sequence[tuple[NDArray[np.int64], int]]) -> Frequenc
     """Of a mixture: each source is the item keys of the rows that are drawn from uniformly, and how many are drawn.
 
     n from the rows and m from the catalogue give n·(share of rows) + m·(share of the catalogue): mixed negative
-    sampling (Yang et al., WWW 2020). A source without draws or rows counts for nothing; one has to be left.
+    sampling (Yang et al., WWW 2020). A source without draws counts for nothing; one has to be left, and each has rows.
     """
-    used = [(narrowed(keys), draws) for keys, draws in sources if draws and len(keys)]
+    used = [(narrowed(keys), draws) for keys, draws in sources if draws]
     items, place = np.unique(np.concatenate([keys for keys, _ in used]), return_inverse=True)
     each = np.concatenate([np.full(len(keys), draws / len(keys)) for keys, draws in used])
     counts = np.log(np.bincount(place, each)).astype("float32")

@@ -1,12 +1,14 @@
-"""What the losses know of the training rows before the first step: known positives, and how often items are drawn.
+"""What the losses know of the rows before the first step: known positives, and how often items are drawn.
 
-Of training alone: validation is measured without, so that its loss means the same whatever training corrects.
+The loss that decides on the best epoch is corrected as the trained one is, by how often the validation rows' own items
+are drawn; uncorrected, it would prefer the epochs that have learned least of what is popular. Scores never are.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config import LossOptions, TrainingOptions
@@ -14,6 +16,7 @@ from pipelines.losses.frequencies import Frequencies, frequencies_of
 from pipelines.losses.known import KnownPositives, known_positives
 from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
+from schemas.records import CATALOGUE
 
 COLUMNS = ("user_key", "item_key", "label")
 
@@ -23,28 +26,47 @@ class Facts:
     """Constants of a training run; None where the options ask for none."""
 
     known: KnownPositives | None = None
+    """Of the training rows, for training alone."""
     frequencies: Frequencies | None = None
+    """Of the training rows and the catalogue."""
+    held_out: Frequencies | None = None
+    """Of the validation rows."""
 
 
 def read_facts(records: Dataset, options: TrainingOptions) -> Facts:
     """Those of a dataset's training rows, a shard in memory at a time."""
     if not needs_facts(options.losses):
         return Facts()
-    return facts_of(read_split(records, "train", COLUMNS), options)
+    mixed = options.losses.log_q and options.losses.catalogue_negatives
+    catalogue = read_split(records, CATALOGUE, ["item_key"])["item_key"] if mixed else None
+    held_out = read_split(records, "validation", ["item_key"])["item_key"] if options.losses.log_q else None
+    return facts_of(read_split(records, "train", COLUMNS), options, catalogue, held_out)
 
 
-def facts_of(rows: Mapping[str, NDArray[Any]], options: TrainingOptions) -> Facts:
-    """Those of rows with COLUMNS, each (rows,)."""
+def facts_of(
+    rows: Mapping[str, NDArray[Any]],
+    options: TrainingOptions,
+    catalogue: NDArray[np.int64] | None = None,
+    held_out: NDArray[np.int64] | None = None,
+) -> Facts:
+    """Those of rows with COLUMNS, each (rows,), and of the item keys of the catalogue's and of the validation rows."""
     losses = options.losses
     positive = rows["label"] > 0.5
-    known = frequencies = None
+    known = None
     if losses.mask_known and positive.any():
         known = known_positives(rows["user_key"][positive], rows["item_key"][positive])
-    if losses.log_q and len(positive):
-        most = options.batch_size // 2 if losses.in_batch == "mined" else options.batch_size - 1
-        drawn = min(losses.num_negatives, most) if losses.in_batch == "mined" else most
-        frequencies = frequencies_of([(rows["item_key"], drawn)])
-    return Facts(known, frequencies)
+    most = options.batch_size // 2 if losses.in_batch == "mined" else options.batch_size - 1
+    drawn = min(losses.num_negatives, most) if losses.in_batch == "mined" else most
+
+    def corrected(*sources: tuple[NDArray[np.int64] | None, int]) -> Frequencies | None:
+        there = [(keys, draws) for keys, draws in sources if keys is not None and len(keys)]
+        return frequencies_of(there) if losses.log_q and there else None
+
+    return Facts(
+        known,
+        corrected((rows["item_key"], drawn), (catalogue, losses.catalogue_negatives)),
+        corrected((held_out, drawn)),
+    )
 
 
 def needs_facts(losses: LossOptions) -> bool:

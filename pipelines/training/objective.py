@@ -1,7 +1,8 @@
 """What is minimised: a model and its losses as one Keras model, for `fit` to train on any backend.
 
 Batches are (inputs by name, extras), where extras hold `label`, `weight`, `user_key` and `item_key`, each (n,), and of
-a reference model, if there is one, `target` (n,) or `user_factor` and `item_factor` (n, f).
+a reference model, if there is one, `target` (n,) or `user_factor` and `item_factor` (n, f). With items
+drawn from the catalogue there are `minute` (n,) and DRAWN.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,14 @@ import keras
 from keras import ops
 
 from pipelines.config import LossOptions
-from pipelines.losses.batch import Batch
+from pipelines.losses.batch import Batch, Catalogue
 from pipelines.losses.registry import weighted_losses
 from pipelines.models.blocks import derived_seed
 from pipelines.training.facts import Facts
+
+DRAWN = "negatives"
+"""Name of what batches of drawn items hold besides: among the inputs those of the items, among the extras their
+`item_key` and `exists_from`. It sorts behind inputs of items: Keras takes a batch's size from the first input."""
 
 
 class Objective(keras.Model):  # type: ignore[misc]
@@ -43,8 +48,11 @@ class Objective(keras.Model):  # type: ignore[misc]
         return float(self.auc.true_positives[0]) > 0 and float(self.auc.false_positives[0]) > 0
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
-        """What the model says."""
-        return self.model(inputs, training=training)
+        """What the model says; with drawn items among the inputs, their vectors too."""
+        said = self.model({name: values for name, values in inputs.items() if name != DRAWN}, training=training)
+        if DRAWN in inputs:
+            said = {**said, DRAWN: self.model.item_tower(inputs[DRAWN], training=training)}
+        return said
 
     def compute_loss(
         self,
@@ -67,8 +75,10 @@ class Objective(keras.Model):  # type: ignore[misc]
             target=y.get("target"),
             user_factor=y.get("user_factor"),
             item_factor=y.get("item_factor"),
+            time=y.get("minute"),
+            catalogue=Catalogue(y_pred[DRAWN], **y[DRAWN]) if DRAWN in y_pred else None,
             known=self.facts.known if training else None,
-            frequencies=self.facts.frequencies if training else None,
+            frequencies=self.facts.frequencies if training else self.facts.held_out,
         )
         seed = self.randomness if training else self.evaluation_seed
         rows = ops.cast(ops.shape(batch.label)[0], "float32")

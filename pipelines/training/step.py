@@ -160,4 +160,4 @@ class _JaxSteps:
 
 def _arrays(batch: Any) -> dict[str, Any]:
     """tf.data's tensors as numpy arrays, without a copy."""
-    return {name: np.asarray(values) for name, values in batch.items()}
+    return {name: _arrays(values) if isinstance(values, dict) else np.asarray(values) for name, values in batch.items()}

@@ -90,7 +90,7 @@ def test_a_model_is_trained_against_the_catalogue(records, small_state) -> None:
     # Items 30 … 39 have no row: they are drawn from the catalogue alone.
     never = next(iter(opened(records, draws=200).epoch(0)))[1][DRAWN]
     key = never["item_key"].numpy()[never["exists_from"].numpy() == 39 * 60][0]
-    assert np.exp(float(facts.frequencies.log_q(ops.convert_to_tensor([key]))[0])) == pytest.approx(8 / ITEMS)
+    assert np.exp(float(facts.frequencies.log_q(ops.convert_to_tensor(np.array([key])))[0])) == pytest.approx(8 / ITEMS)
     weights = []
     for _ in range(2):
         model = build_dropoutnet(small_state.inputs, ModelOptions(embedding_dim=2, tower_units=(4,)), 1)

@@ -17,10 +17,10 @@ from pipelines.tracking.registered import lookup
 from pipelines.tracking.runs import log_training
 from pipelines.training.calibrate import calibrate
 from pipelines.training.catalogue import with_catalogue
-from pipelines.training.factors import with_factors
+from pipelines.training.factors import WithFactors, with_factors
 from pipelines.training.facts import read_facts
 from pipelines.training.fit import Rows, fit
-from pipelines.training.input import damage_named, open_input
+from pipelines.training.input import Input, damage_named, open_input
 from schemas.fitted import EncoderState
 
 
@@ -32,14 +32,15 @@ def run(context: Context) -> Draft:
     state = EncoderState.model_validate(records.read_json("encoder"))
     read = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
     held = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
-    train: Rows = read
+    batches: Input | WithFactors = read
     validation: Rows | None = held if held.rows else None
     factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
     if factors is not None:
-        train = with_factors(read, factors, config)
+        batches = with_factors(read, factors, config)
         validation = with_factors(held, factors, config) if held.rows else None
+    train: Rows = batches
     if options.losses.catalogue_negatives:
-        train = with_catalogue(train, records, options.losses, config.seed)
+        train = with_catalogue(batches, records, options.losses, config.seed)
     if factors is not None and config.model.factors:
         state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
     model = build_dropoutnet(state.inputs, config.model, config.seed, state.idf)

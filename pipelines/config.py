@@ -801,6 +801,11 @@ class Config(Options):
             "model.factors": self.model.factors,
             "training.losses.reconstruction": self.training.losses.reconstruction,
         }
+        if self.model.factors and self.training.losses.catalogue_negatives:
+            raise ValueError(
+                "model.factors must be false where training.losses.catalogue_negatives draws items, which carry no "
+                "factors: the model would learn that an item without one is a negative; set one of them to its default"
+            )
         for key, asked in readers.items():
             if asked and self.factors is None:
                 raise ValueError(f"factors must be set where {key} is; add `factors: {{rank: 64}}`, or remove {key}")

@@ -16,7 +16,8 @@ from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
 from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
-from pipelines.training.fit import Rows
+from pipelines.training.factors import WithFactors
+from pipelines.training.input import Input
 from pipelines.training.objective import DRAWN
 from schemas.records import CATALOGUE, CATALOGUE_HEADER
 
@@ -27,7 +28,7 @@ MINUTE_US = 60_000_000
 class WithCatalogue:
     """An input whose batches also hold `draws` items of the catalogue, the same for all processes of a batch."""
 
-    rows_of: Rows
+    rows_of: Input | WithFactors
     draws: int
     seed: int
     size: int
@@ -53,7 +54,7 @@ class WithCatalogue:
         return self.rows_of.epoch(number, start_step).enumerate(start_step).map(attach).prefetch(2)
 
 
-def with_catalogue(rows: Rows, records: Dataset, options: LossOptions, seed: int) -> WithCatalogue:
+def with_catalogue(rows: Input | WithFactors, records: Dataset, options: LossOptions, seed: int) -> WithCatalogue:
     """`rows` with `catalogue_negatives` items a step. Raises InputError where the records have no catalogue."""
     columns = read_catalogue(records)
     with tf.device("CPU"):

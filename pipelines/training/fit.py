@@ -133,9 +133,11 @@ def precision(model: Any, policy: str) -> Iterator[None]:
     before = [layer.dtype_policy for layer in layers]
     for layer in layers:
         layer.dtype_policy = policy
-    yield
-    for layer, old in zip(layers, before, strict=True):
-        layer.dtype_policy = old
+    try:
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.dtype_policy = old
 
 
 def _run_epoch(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from keras import ops
 
 from pipelines.models.blocks import Lookups, Table
 from pipelines.training.objective import Objective
@@ -47,25 +48,30 @@ class _TensorflowSteps:
 
         self.tape = tf.GradientTape
         self.objective, self.optimizer = objective, optimizer
-        self.update = tf.function(self._update, jit_compile=True, autograph=False)
+        self.compiled = tf.function(self._update, jit_compile=True, autograph=False)
+        self.full = 0
         self.train = tf.function(self._train, autograph=False)
         self.evaluate = tf.function(self._evaluate, autograph=False)
 
     def _train(self, inputs: Any, extras: Any) -> Any:
         with self.tape() as tape, Lookups() as lookups:
-            said = self.objective(inputs, training=True)
+            said = _scored(self.objective, inputs, training=True)
             loss = self.objective.compute_loss(inputs, extras, said, training=True)
         sources = ([weight.value for weight in self.optimizer.dense], [taken for _, _, taken in lookups.seen])
         dense, taken = tape.gradient(loss, sources)
         self.rows = [rows for rows, _, _ in lookups.seen]
-        self.update(dense, [places for _, places, _ in lookups.seen], taken)
+        # Compiling for the short last batch too would take longer than it saves.
+        self.full = self.full or extras["label"].shape[0]
+        update = self.compiled if extras["label"].shape[0] == self.full else self._update
+        update(dense, [places for _, places, _ in lookups.seen], taken)
         return loss
 
     def _update(self, dense: Any, places: Any, taken: Any) -> None:
         self.optimizer.apply(dense, zip(self.rows, places, taken, strict=True))
 
     def _evaluate(self, inputs: Any, extras: Any) -> None:
-        self.objective.compute_loss(inputs, extras, self.objective(inputs, training=False), training=False)
+        said = _scored(self.objective, inputs, training=False)
+        self.objective.compute_loss(inputs, extras, said, training=False)
 
     def settle(self) -> None:
         """Nothing to do: the variables are the state."""
@@ -118,7 +124,7 @@ class _JaxSteps:
 
         def forward(dense: Any, probes: Any) -> Any:
             with keras.StatelessScope(self._mapping(dense, others)) as scope, Lookups(probes) as lookups:
-                said = self.objective(inputs, training=True)
+                said = _scored(self.objective, inputs, training=True)
                 loss = self.objective.compute_loss(inputs, extras, said, training=True)
             return loss, [scope.get_current_value(v) for v in self.others], lookups
 
@@ -147,7 +153,7 @@ class _JaxSteps:
 
     def _evaluate_step(self, state: Any, inputs: Any, extras: Any) -> Any:
         with keras.StatelessScope(self._mapping(*state)) as scope:
-            said = self.objective(inputs, training=False)
+            said = _scored(self.objective, inputs, training=False)
             self.objective.compute_loss(inputs, extras, said, training=False)
         return self._read(scope)
 
@@ -156,6 +162,11 @@ class _JaxSteps:
 
     def _read(self, scope: Any) -> Any:
         return tuple([scope.get_current_value(v) for v in some] for some in (self.optimizer.dense, self.others))
+
+
+def _scored(objective: Objective, inputs: Any, training: bool) -> dict[str, Any]:
+    """What the model says, in float32 whatever it computes in: losses add up many small numbers."""
+    return {name: ops.cast(values, "float32") for name, values in objective(inputs, training=training).items()}
 
 
 def _arrays(batch: Any) -> dict[str, Any]:

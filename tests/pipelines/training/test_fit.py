@@ -98,6 +98,16 @@ def test_a_loss_that_is_not_finite_is_explained() -> None:
         fitted(Held(100, weight=np.full(100, np.nan, "float32")), training=POINTWISE)
 
 
+def test_mixed_precision_trains_and_leaves_a_float32_model() -> None:
+    options = POINTWISE.model_copy(update={"epochs": 1, "precision": "mixed_bfloat16"})
+    model, history = fitted(Held(640), training=options)
+    exact, _ = fitted(Held(640), training=POINTWISE.model_copy(update={"epochs": 1}))
+    assert history.epochs[0].metrics["loss"] < 0.7
+    assert any(not np.array_equal(a, b) for a, b in zip(model.get_weights(), exact.get_weights(), strict=True))
+    assert all(weight.dtype == np.float32 for weight in model.get_weights())
+    assert model({**Held(2).batch[0]})["score"].dtype == tf.float32
+
+
 def test_rows_without_weight_are_explained() -> None:
     with pytest.raises(InputError, match="weight above 0"):
         fitted(Held(100, weight=np.zeros(100, "float32")))

@@ -242,3 +242,15 @@ def test_what_cannot_be_opened_is_explained(make_records) -> None:
         opening().epoch(0, 2)
     with pytest.raises(InputError, match="`deterministic`"):
         opening(deterministic=False).epoch(0, 1)
+
+
+@pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
+def test_the_examples_of_a_batch_can_be_named_afterwards(make_records, way) -> None:
+    records = make_records(500)
+    opened = open_input(records, "train", 64, seed=5, shuffle=True, **way)
+    stored = read_split(records, "train", ["example_id", "event_time"])
+    name = dict(zip(stored["event_time"].tolist(), stored["example_id"].tolist(), strict=True))
+    batches = list(opened.epoch(2).as_numpy_iterator())
+    for step in (0, 4):
+        expected = [name[time].decode() for time in batches[step][1]["event_time"].tolist()]
+        assert opened.example_ids(2, step) == expected

@@ -1,0 +1,193 @@
+"""How near does training come to the matrix products it needs? 400,000 rows, 20 mined negatives, two cores.
+
+The limit is the forward and backward products of the layers' real shapes, done alone at the backend's own rate for
+each shape, in the same process. Beside it: our loop from TFRecords on disk, which are streamed, shuffled and parsed in
+every epoch; our loop from batches that lie in memory; and Keras's `fit` with its dense Adam, from the same TFRecords.
+Rounds alternate. Records are first checked to be the arrays that they were made of.
+
+BACKENDS=jax BATCHES=4096 ROUNDS=1 measure less; ROWS=20480 makes the rounds of memory and of Keras shorter, and
+EPOCH=20480 those from records, which are whole epochs otherwise.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+
+from benchmarks._clicks import ITEM_SIZES, TRAIN_ROWS, USER_SIZES, columns_of, make_clicks, specs, write_clicks
+from benchmarks._report import report
+
+BACKENDS = os.environ.get("BACKENDS", "tensorflow,jax").split(",")
+BATCHES = [int(size) for size in os.environ.get("BATCHES", "1024,4096").split(",")]
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+MEMORY_ROWS = int(os.environ.get("ROWS", "102400"))
+EPOCH_ROWS = int(os.environ.get("EPOCH", str(TRAIN_ROWS)))
+WIDTH, UNITS, TOWER = 16, (256, 128), (128, 64)
+
+
+def layer_shapes() -> list[tuple[int, int, bool]]:
+    """(in, out, whether its input has a gradient) of each dense layer of both towers."""
+    found = []
+    for categories, numbers in ((len(USER_SIZES), 0), (len(ITEM_SIZES), 32)):
+        for widths, learned in (
+            ((categories * WIDTH + 2 * numbers, *UNITS), True),
+            ((2 * 16, *UNITS), False),
+            ((2 * UNITS[-1] + 1, *TOWER), True),
+        ):
+            found += [(into, out, learned or depth > 0) for depth, (into, out) in enumerate(pairwise(widths))]
+    return found
+
+
+def products(batch: int) -> Callable[[], None]:
+    """All matrix products of a step, compiled: of each layer x·w, xᵀ·g and, where it is needed, g·wᵀ."""
+    from keras import backend, ops
+
+    draw, shapes = np.random.default_rng(0), layer_shapes()
+    x, w, g = (
+        [ops.convert_to_tensor(draw.normal(size=size).astype("f4")) for size in sizes]
+        for sizes in (
+            [(batch, into) for into, _, _ in shapes],
+            [(into, out) for into, out, _ in shapes],
+            [(batch, out) for _, out, _ in shapes],
+        )
+    )
+    needed = [learned for _, _, learned in shapes]
+
+    if backend.backend() == "jax":
+        import jax
+
+        def step(x: Any, w: Any, g: Any) -> Any:
+            back = [b @ a.T for a, b, wanted in zip(w, g, needed, strict=True) if wanted]
+            return [a @ b for a, b in zip(x, w, strict=True)], back, [a.T @ b for a, b in zip(x, g, strict=True)]
+
+        compiled = jax.jit(step)
+        return lambda: jax.block_until_ready(compiled(x, w, g))
+    import tensorflow as tf
+
+    def graph(x: Any, w: Any, g: Any) -> Any:
+        back = [tf.matmul(b, a, transpose_b=True) for a, b, wanted in zip(w, g, needed, strict=True) if wanted]
+        forward = [tf.matmul(a, b) for a, b in zip(x, w, strict=True)]
+        return forward, back, [tf.matmul(a, b, transpose_a=True) for a, b in zip(x, g, strict=True)]
+
+    called = tf.function(graph)
+    return lambda: called(x, w, g)
+
+
+def worker(folder: str, batch: int) -> None:
+    """Measure one backend at one batch size; prints examples/s of each way, a list over rounds, as JSON."""
+    import keras
+    import tensorflow as tf
+
+    from pipelines.config import LossOptions, ModelOptions, TrainingOptions
+    from pipelines.models.dropoutnet import build_dropoutnet
+    from pipelines.training.fit import make_deterministic
+    from pipelines.training.input import open_input
+    from pipelines.training.objective import Objective
+    from pipelines.training.step import make_steps
+
+    clicks = make_clicks()
+    records = write_clicks(clicks, folder, {"train": slice(0, TRAIN_ROWS)})
+    make_deterministic(7)
+    options = TrainingOptions(batch_size=batch, losses=LossOptions(num_negatives=20))
+    shape = ModelOptions(content_units=UNITS, preference_units=UNITS, tower_units=TOWER)
+
+    def objective() -> Objective:
+        return Objective(build_dropoutnet(specs(), shape, 7), options.losses, seed=7)
+
+    streamed = open_input(records, "train", batch, seed=7, shuffle=True, drop_remainder=True, memory_bytes=0)
+    held = list(islice(streamed.epoch(0), MEMORY_ROWS // batch))
+    expected = columns_of(clicks, slice(0, TRAIN_ROWS))
+    for inputs, extras in held[:2]:
+        rows = np.asarray(extras["event_time"]) - 1_700_000_000_000_000
+        for name, values in {**inputs, **extras}.items():
+            if name != "event_time" and not np.array_equal(np.asarray(values), expected[name][rows]):
+                raise SystemExit(f"records must give back their arrays, {name} does not")
+    steps = make_steps(objective(), options)
+    peer = objective()
+    peer.compile(optimizer=keras.optimizers.Adam(0.001), jit_compile=keras.backend.backend() == "jax")
+    alone = products(batch)
+
+    def loop(batches: Any) -> int:
+        done, loss = 0, None
+        for inputs, extras in batches:
+            loss = steps.train(inputs, extras)
+            done += batch
+        float(loss)
+        return done
+
+    def many() -> int:
+        for _ in range(20):
+            alone()
+        return 20 * batch
+
+    def keras_fit(number: int) -> int:
+        # Part of the epoch: the peer is slow, and its rate does not depend on where it stops.
+        peer.fit(streamed.epoch(number).take(MEMORY_ROWS // batch), epochs=1, verbose=0, shuffle=False)
+        return MEMORY_ROWS // batch * batch
+
+    ways: dict[str, Callable[[int], int]] = {
+        "limit": lambda _: many(),
+        "memory": lambda _: loop(held),
+        "records": lambda number: loop(streamed.epoch(number).take(EPOCH_ROWS // batch)),
+        "keras": keras_fit,
+    }
+    loop(held[:3])
+    alone()
+    peer.fit(
+        tf.data.Dataset.from_generator(lambda: iter(held[:3]), output_signature=streamed.epoch(0).element_spec),
+        verbose=0,
+    )
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    busy: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS):
+        for name, way in ways.items():
+            started, worked = time.monotonic(), time.process_time()
+            done = way(number)
+            rates[name].append(done / (time.monotonic() - started))
+            busy[name].append((time.process_time() - worked) / done * 1e6)
+    print(json.dumps({"rates": rates, "busy": busy}))
+
+
+def main() -> None:
+    """One process a backend and batch size; then the table."""
+    names = {
+        "limit": "matrix products alone (the limit)",
+        "records": "Thaw, TFRecords",
+        "memory": "Thaw, in memory",
+        "keras": "Keras fit, Adam",
+    }
+    table, ratios, figures = [], {}, {}
+    for backend in BACKENDS:
+        for batch in BATCHES:
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+                code = f"from benchmarks.train_step import worker; worker({folder!r}, {batch})"
+                done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr[-3000:])
+            found = json.loads(done.stdout.splitlines()[-1])
+            rate = {name: statistics.median(found["rates"][name]) for name in names}
+            busy = {name: statistics.median(found["busy"][name]) for name in names}
+            for name, title in names.items():
+                table.append([backend, batch, title, f"{rate[name]:,.0f}", rate[name] / rate["limit"], busy[name]])
+            key = f"{backend}_{batch}"
+            ratios[f"matmul_limit_{key}"] = round(rate["records"] / rate["limit"], 2)
+            ratios[f"in_memory_{key}"] = round(rate["records"] / rate["memory"], 2)
+            ratios[f"keras_fit_{key}"] = round(rate["records"] / rate["keras"], 2)
+            figures[f"examples_per_s_{key}"] = round(rate["records"])
+            figures[f"matmul_limit_cpu_{key}"] = round(busy["limit"] / busy["records"], 2)
+    report(
+        "train_step",
+        ["backend", "batch", "way", "examples/s", "of the limit", "CPU us/example"],
+        table,
+        ratios=ratios,
+        figures=figures,
+    )

@@ -21,6 +21,8 @@ Ids = npt.NDArray[np.int64]
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 """Ids: padding or missing, not in the vocabulary, and the vocabulary's first value."""
+FAR = 100.0
+"""Standard deviations beyond which a number is taken for one so far off: it says no more, and no tower overflows."""
 
 
 class Encoder:
@@ -85,13 +87,13 @@ class Encoder:
 
 
 def normalise(values: Floats, normaliser: Normaliser) -> Floats:
-    """(transform(values) - mean) / std, or the place among the knots; NaN stays NaN."""
+    """(transform(values) - mean) / std, at most FAR from 0, or the place among the knots; NaN stays NaN."""
     if normaliser.knots:
         knots, which = np.unique(normaliser.knots, return_inverse=True)
         # A value that several knots have in common is in the middle of their places.
         places = np.bincount(which, np.linspace(-(3**0.5), 3**0.5, len(which))) / np.bincount(which)
         return np.asarray(np.interp(transformed(values, normaliser.transform), knots, places))
-    return (transformed(values, normaliser.transform) - normaliser.mean) / normaliser.std
+    return np.clip((transformed(values, normaliser.transform) - normaliser.mean) / normaliser.std, -FAR, FAR)
 
 
 def transformed(values: Floats, transform: str) -> Floats:

@@ -36,6 +36,10 @@ FILES = {"towers": "towers.npz", "encoder": "encoder.json", "model": "model.json
 """Table of the `model` dataset -> file. The last is there only where the towers read reference factors."""
 
 
+FORMAT = 1
+"""Version of a saved scorer's layout. A reader refuses another."""
+
+
 class Calibration(BaseModel):
     """log odds of a click = slope·score + intercept; the slope is positive, so that no order changes."""
 
@@ -50,6 +54,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: int = FORMAT
     kind: Literal["dropoutnet"] = "dropoutnet"
     options: ModelOptions
     calibration: Calibration | None = None
@@ -97,6 +102,7 @@ class Scorer:
         """Read what `save` wrote. Raises CorruptDatasetError where a file is missing or does not fit the others."""
         try:
             state = EncoderState.model_validate_json(_read(folder, "encoder"))
+            _check_format(folder)
             card = ModelCard.model_validate_json(_read(folder, "model"))
         except ValidationError as error:
             raise CorruptDatasetError(f"{folder} must hold a saved scorer, it does not: {error}; train again") from None
@@ -208,6 +214,19 @@ def weights_from_bytes(model: Any, content: bytes, origin: str) -> None:
         )
     for weight in model.weights:
         weight.assign(arrays[weight.path])
+
+
+def _check_format(folder: str) -> None:
+    """Raises CorruptDatasetError where a scorer was saved by a Thaw that lays it out otherwise."""
+    try:
+        found = json.loads(_read(folder, "model")).get("format", FORMAT)
+    except (ValueError, AttributeError):
+        return  # what it is instead, reading it will say
+    if found != FORMAT:
+        raise CorruptDatasetError(
+            f"{folder} must hold a scorer of format {FORMAT}, got {found}; read it with the Thaw that saved it, or "
+            "train again"
+        )
 
 
 def _pretty(value: Any) -> bytes:

@@ -1,5 +1,6 @@
 """A saved scorer is the same scorer: same bytes for same weights, same embeddings after loading."""
 
+import json
 import time
 
 import numpy as np
@@ -124,3 +125,22 @@ def test_one_tower_saved_by_itself_embeds_as_both_do_and_holds_nothing_of_the_ot
     assert f'"{other}_' not in (tmp_path / f"{side}_tower" / "encoder.json").read_text()
     with pytest.raises(CorruptDatasetError, match=rf"{other}_tower must hold a saved tower, it does not"):
         load_tower(str(tmp_path), other)
+
+
+def test_a_scorer_of_another_layout_is_refused_and_one_saved_before_there_were_later_options_is_read(
+    scorer, tmp_path
+) -> None:
+    Scorer.save(str(tmp_path), scorer.model, STATE)
+    card = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**card, "format": 2}))
+    with pytest.raises(CorruptDatasetError, match="must hold a scorer of format 1, got 2; read it with the Thaw"):
+        Scorer.load(str(tmp_path))
+    old = {
+        name: card["options"][name] for name in ("embedding_dim", "content_units", "preference_units", "tower_units")
+    }
+    (tmp_path / "model.json").write_text(json.dumps({"kind": "dropoutnet", "options": old}))
+    np.testing.assert_array_equal(Scorer.load(str(tmp_path)).embed("item", ITEMS), scorer.embed("item", ITEMS))
+    for wrong in ('{"kind": "forest", "options": {}}', '{"options": {"depth": 3}}', "[]", "no card"):
+        (tmp_path / "model.json").write_text(wrong)
+        with pytest.raises(CorruptDatasetError, match="must hold a saved scorer"):
+            Scorer.load(str(tmp_path))

@@ -1,0 +1,96 @@
+"""The job on small records: both modes, with factors that travel with the scorer, and from a registered model."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import train_dropoutnet
+from jobs.launch import Context
+from pipelines.config import parse_config
+from pipelines.errors import ConfigError
+from pipelines.retrieval.scorer import Scorer
+from pipelines.storage import Dataset, Workspace, write_arrow, write_json
+from schemas.factors import factor_table
+from schemas.manifest import Manifest
+from tests.pipelines.conftest import make_records, small_state
+
+__all__ = ["make_records", "small_state"]
+SMALL = {"embedding_dim": 2, "content_units": [4], "preference_units": [4], "tower_units": [4, 3]}
+RECONSTRUCTION = {"pointwise": 0, "softmax": 0, "reconstruction": 1}
+
+
+def config(losses, *, start=None, **model):
+    training = {"losses": losses, "epochs": 1, "batch_size": 64, "learning_rate": 1e-6, "start_from": start}
+    labels = {"rule": "sampled", "positive_actions": ["click"]}
+    sections = {"model": {**SMALL, **model}, "training": {**training, "allow_unaudited": True}, "factors": {"rank": 3}}
+    return parse_config({"name": "small", "seed": 7, "labels": labels, **sections})
+
+
+@pytest.fixture
+def train(make_records, small_state, tmp_path, monkeypatch):
+    """(configuration, seed of the factors) -> folder of the scorer, facts; nothing goes to MLflow."""
+    records = make_records(60)
+    tables = {**records.manifest.tables, "encoder": write_json(str(tmp_path), "encoder.json", small_state.model_dump())}
+    manifest = records.manifest.model_copy(update={"tables": tables, "as_of": {"validation_start": 2**60}})
+    logged = []
+    monkeypatch.setattr(train_dropoutnet, "log_training", lambda *_, **told: logged.append(told["trained_from"]) or {})
+
+    def run(chosen, folder="model", seed=0):
+        parents = {"records": Dataset(records.path, manifest)}
+        if "factors" in train_dropoutnet.needed(chosen):
+            parents["factors"] = factors(tmp_path / f"factors{seed}", chosen, seed)
+        staging = tmp_path / folder
+        staging.mkdir()
+        context = Context(chosen, Workspace(str(tmp_path)), None, parents, str(staging))
+        draft = train_dropoutnet.run(context)
+        assert logged.pop() == draft.facts.get("from", "")
+        return str(staging), draft
+
+    return run
+
+
+def factors(folder, chosen, seed):
+    """A published `factors` of all users and of half of the items."""
+    folder.mkdir(exist_ok=True)
+    tables, draw = {}, np.random.default_rng(seed)
+    for side, ids in (("user", range(20)), ("item", range(15))):
+        rows = {f"{side}_id": [f"{side[0]}{n}" for n in ids], "factor": draw.normal(size=(len(ids), 3)).tolist()}
+        contract = factor_table(side)
+        tables[contract.name] = write_arrow(str(folder), contract.name, pa.table(rows), contract)
+    stated = {"factors": chosen.factors.model_dump(mode="json")}
+    return Dataset(
+        str(folder), Manifest(dataset="factors", tables=tables, seed=7, config=stated, as_of={"fitted_until": 5})
+    )
+
+
+def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_registered(train, monkeypatch) -> None:
+    folder, draft = train(config(RECONSTRUCTION, factors=True, similarity="dot", calibrate=True))
+    assert draft.facts["best"]["reconstruction"] > 0
+    assert set(draft.tables) == {"factors", "towers", "encoder", "model", "history"}
+    scorer = Scorer.load(folder)
+    unknown = {name: pa.nulls(3) for name in ("item_category", "item_tags", "item_price", "item_size")}
+    rows = scorer.embed("item", pa.table({"item_id": ["i0", "i14", "i15"], **unknown}))
+    bare = scorer.embed("item", pa.table(unknown))
+    assert np.abs(rows[:2] - bare[:2]).max(axis=1).min() > 1e-4
+    np.testing.assert_array_equal(rows[2], bare[2])
+    assert (scorer.calibration is not None) == ("calibration" in draft.facts)
+
+    found = SimpleNamespace(uri="models:/small/3", load=lambda: Scorer.load(folder))
+    monkeypatch.setattr(train_dropoutnet, "lookup", lambda config, root, asked: found)
+    going_on = config(RECONSTRUCTION, factors=True, similarity="dot", start="models:/small@champion")
+    assert train_dropoutnet.start_of(going_on, Workspace("")) == found.uri
+    with pytest.raises(ConfigError, match=r"models:/small/3 has others: each fit lies in a space of its own"):
+        train(going_on, "other", seed=1)
+    later, draft = train(going_on, "later")
+    assert draft.facts["from"] == found.uri
+    weights = [{w.path: np.asarray(w) for w in Scorer.load(f).model.weights} for f in (folder, later)]
+    # One epoch at a rate of a millionth moves no weight far.
+    assert max(np.abs(weights[0][path] - weights[1][path]).max() for path in weights[0]) < 1e-3
+
+
+def test_factors_are_read_where_the_configuration_needs_them() -> None:
+    assert train_dropoutnet.needed(config({"softmax": 1})) == ()
+    assert train_dropoutnet.needed(config({"softmax": 1}, factors=True)) == ("factors",)
+    assert train_dropoutnet.needed(config(RECONSTRUCTION)) == ("factors",)

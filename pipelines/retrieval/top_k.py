@@ -82,18 +82,32 @@ def _best(product: Floats, k: int) -> tuple[Ints, Ints, Floats]:
     groups = width // GROUP
     if groups < 2 * k:
         bound = np.partition(product, width - k, axis=1)[:, width - k]
-        rows, columns = np.nonzero(product >= bound[:, None])
+        found = np.flatnonzero(product >= bound[:, None])
     else:
         # Group g holds the columns g, g + groups, …; a last few columns are in none, and always looked at.
         grouped = groups * GROUP
         largest = product[:, :grouped].reshape(len(product), GROUP, groups).max(axis=1)
         bound = np.partition(largest, groups - k, axis=1)[:, groups - k]
-        row, group = np.nonzero(largest >= bound[:, None])
-        ends = np.arange(grouped, width)
-        rows = np.concatenate([np.repeat(row, GROUP), np.repeat(np.arange(len(product)), len(ends))])
-        columns = np.concatenate([(group[:, None] + groups * np.arange(GROUP)).ravel(), np.tile(ends, len(product))])
-        high = product.ravel().take(rows * width + columns) >= bound[rows]
-        rows, columns = rows[high], columns[high]
-    values = product[rows, columns]
-    order = np.lexsort((columns, -values, rows))
-    return rows[order], columns[order], values[order]
+        row, group = np.divmod(np.flatnonzero(largest >= bound[:, None]), groups)
+        members = (row * width + group)[:, None] + groups * np.arange(GROUP)
+        ends = np.arange(len(product))[:, None] * width + np.arange(grouped, width)
+        found = np.concatenate([members.ravel(), ends.ravel()])
+        found = found[product.ravel().take(found) >= bound[found // width]]
+    return _in_order(product, found)
+
+
+def _in_order(product: Floats, found: Ints) -> tuple[Ints, Ints, Floats]:
+    """Flat positions as (rows, columns, scores), in order of (row, score from the largest, column).
+
+    All three lie in one integer, because sorting integers is several times faster than sorting by three keys.
+    """
+    width = product.shape[1]
+    rows, columns = np.divmod(found, width)
+    # A float's bits rise with it once a positive one's sign is set and a negative one is inverted. Adding 0 makes -0 0.
+    bits = (product.ravel().take(found) + np.float32(0)).view(np.int32).astype(np.int64)
+    rising = np.where(bits < 0, ~bits, bits + (1 << 31))
+    shift = int(width).bit_length()
+    keys = (rows << (32 + shift)) | (((1 << 32) - 1 - rising) << shift) | columns
+    keys.sort()
+    rows, columns = keys >> (32 + shift), keys & ((1 << shift) - 1)
+    return rows, columns, product[rows, columns]

@@ -105,3 +105,10 @@ def test_what_fails_in_a_thread_fails_the_call() -> None:
 
     with pytest.raises(RuntimeError, match="no such user"):
         top_k(np.ones((2, 1), np.float32), np.ones((2, 1), np.float32), 1, broken)
+
+
+def test_scores_of_either_sign_and_both_zeros_are_in_order() -> None:
+    values = np.array([[-0.0, 0.0, -1e-38, 1e-38, -3.5, 3.5, np.finfo(np.float32).max, -np.inf, 1.0, 1.0]], np.float32)
+    rows, columns, scores = module._in_order(values, np.arange(10)[::-1].copy())
+    assert columns.tolist() == [6, 5, 8, 9, 3, 0, 1, 2, 4, 7]
+    assert rows.tolist() == [0] * 10 and scores.tolist() == values[0, columns].tolist()

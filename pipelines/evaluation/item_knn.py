@@ -17,7 +17,7 @@ from pipelines.evaluation.timeline import History, codes
 
 NEIGHBOURS = 100
 """Kept of each item: those farther away are mostly chance."""
-_BLOCK_PAIRS = 20_000_000
+_BLOCK_PAIRS = 5_000_000
 """Co-occurrences counted at a time."""
 
 

@@ -16,6 +16,10 @@ Vectors = Any
 """A dense array or a scipy CSR matrix, shape (rows, dimensions)."""
 
 
+_SPARSE_COST = 8
+"""A multiplication of two sparse matrices costs about as many of a sparse and a dense one."""
+
+
 class Ranker(Protocol):
     """Scores users against items by the inner product of their vectors."""
 
@@ -32,6 +36,10 @@ def dot(users: Vectors, items: Vectors) -> Any:
     """All scores, dense, shape (user rows, item rows)."""
     if isinstance(items, np.ndarray):
         return users @ items.T
+    width = users.shape[1]
+    met = np.bincount(users.indices, minlength=width) @ np.bincount(items.indices, minlength=width)
+    if met * _SPARSE_COST < items.nnz * users.shape[0]:
+        return np.ascontiguousarray((items @ users.T.tocsr()).toarray().T)
     # Sparse items times dense users is the product that streams through memory.
     return np.ascontiguousarray((items @ np.ascontiguousarray(users.toarray().T)).T)
 

@@ -72,9 +72,10 @@ def terminal_table(summary: Mapping[str, Any]) -> str:
     compared = ((summary.get("differences") or {}).get("against") or {}).get("test")
     if lines_of := difference_lines(compared):
         lines += ["", f"against is {summary['against']}", *lines_of]
-    bands = [part for part in rankers["model"] if part.startswith("past_")]
-    if bands and shown:
-        lines += ["", *_table("by past positives", rankers, [(part, shown[0]) for part in bands])]
+    for title, prefix in (("by past positives", "past_"), ("by the user's past", "user_past_")):
+        bands = [part for part in rankers["model"] if part.startswith(prefix)]
+        if bands and shown:
+            lines += ["", *_table(title, rankers, [(part, shown[0]) for part in bands])]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
 from pipelines.evaluation.rankers import dot, dot_pairs
@@ -80,6 +81,16 @@ def test_a_user_without_known_positives_is_shown_what_is_popular() -> None:
     items = ranker.items(catalogue([1, 5, 3]))
     unknown = rows(("u2", 100), ("u1", 20))  # at clock 20 the event at 20 is not past
     assert np.argsort(-dot(ranker.users(unknown), items), axis=1).tolist() == [[1, 2, 0]] * 2
+
+
+def test_sparse_vectors_of_few_and_of_many_values_are_multiplied_alike() -> None:
+    generator = np.random.default_rng(1)
+    users, items = generator.normal(size=(4, 40)), generator.normal(size=(9, 40))
+    for share in (0.02, 0.9):
+        few = np.where(generator.random(users.shape) < share, users, 0)
+        found = dot(sparse.csr_matrix(few), sparse.csr_matrix(items))
+        assert found == pytest.approx(few @ items.T)
+        assert found.flags.c_contiguous
 
 
 def test_pairs_are_the_diagonal_of_all_scores() -> None:

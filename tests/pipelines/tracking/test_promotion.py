@@ -112,17 +112,14 @@ def test_an_address_is_of_a_version_or_of_the_one_that_an_alias_stands_for(clien
     assert registered(client, "models:/shop/2").audit == "unaudited"  # nothing says otherwise
 
 
-@pytest.mark.parametrize(
-    ("address", "says"),
-    [
+def test_an_address_of_nothing_is_one_message(client) -> None:
+    for address, says in (
         ("models:/shop@queen", "models:/shop@queen must be a registered version, shop has no alias queen"),
         ("models:/shop/9", "MLflow must be reachable and hold what is asked of it"),
         ("shop", "must be models:/NAME/VERSION or models:/NAME@ALIAS, got 'shop'"),
-    ],
-)
-def test_an_address_of_nothing_is_one_message(client, address, says) -> None:
-    with pytest.raises(TrackingError, match=re.escape(says)):
-        registered(client, address)
+    ):
+        with pytest.raises(TrackingError, match=re.escape(says)):
+            registered(client, address)
 
 
 def test_a_crowned_challenger_is_no_challenger_any_more(client) -> None:

@@ -24,9 +24,10 @@ def warm_start(model: DropoutNet, state: EncoderState, trained: DropoutNet, trai
             "a model must read what the one it starts from reads, but " + "; ".join(differences[:3]) + "; configure it "
             "alike, or leave out --from (training.start_from)"
         )
-    old = {weight.path: np.asarray(weight) for weight in trained.weights}
+    old = {weight.path: np.asarray(weight) for weight in trained.trainable_weights}
     new_values = 0
-    for weight in model.weights:
+    # What is not trained, a share of dropout, is its configuration's.
+    for weight in model.trainable_weights:
         table, _, kind = weight.path.partition("/")
         value = old[weight.path]
         if kind == "rows" and table in state.vocabularies:
@@ -69,4 +70,15 @@ def _differences(model: DropoutNet, state: EncoderState, trained: DropoutNet, tr
         before = trained_state.normalisers.get(column)
         if before is not None and before.transform != normaliser.transform:
             found.append(f"`{column}` was transformed by {before.transform} and is by {normaliser.transform}")
-    return found
+    return found or _other_weights(model, state, trained)
+
+
+def _other_weights(model: DropoutNet, state: EncoderState, trained: DropoutNet) -> list[str]:
+    """Weights of another shape, or that one of the models lacks, for options that are not told apart above."""
+    grows = {f"{table}/rows" for table in state.vocabularies}
+    now, then = (
+        {weight.path: tuple(weight.shape) for weight in m.trainable_weights if weight.path not in grows}
+        for m in (model, trained)
+    )
+    differing = sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path))
+    return [f"the weight {path} was {then.get(path)} and is {now.get(path)}" for path in differing]

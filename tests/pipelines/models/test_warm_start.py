@@ -66,3 +66,13 @@ def test_a_value_that_is_gone_takes_its_row_with_it() -> None:
 def test_what_differs_is_named_with_the_remedy(after, options, said) -> None:
     with pytest.raises(ConfigError, match=f"must read what the one it starts from reads.*{said}.*leave out --from"):
         warm_start(built(after, **options), after, built(state()), state())
+
+
+def test_a_schedule_of_dropout_is_the_new_models_own() -> None:
+    trained = built(state(), preference_dropout=0.5, preference_dropout_end=0.1)
+    trained.at(1.0)
+    model = built(state(), seed=2, preference_dropout=0.9, preference_dropout_end=0.3)
+    assert warm_start(model, state(), trained, state()) == 0
+    (share,) = [weight for weight in model.weights if weight.path.endswith("/share")]
+    assert float(np.asarray(share)) == pytest.approx(0.9)
+    assert warm_start(built(state(), seed=2), state(), trained, state()) == 0

@@ -1,0 +1,57 @@
+"""The CiteULike reproductions: pairs are kept out of their own inputs, folds come of training alone, ties are fair."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from benchmarks._citeulike import Split, fold, measure, pair_matrix, seeded_split
+from benchmarks._citeulike_factors import leave_one_out
+
+DRAW = np.random.default_rng(5)
+PAIRS = sparse.csr_matrix(DRAW.random((30, 40)) < 0.2).astype(float)
+
+
+def test_a_vector_without_a_pair_is_what_the_equations_give_without_it() -> None:
+    vectors = DRAW.normal(size=(40, 3)).astype("float32")
+    whole, left_out = leave_one_out(PAIRS, vectors, alpha=10.0, regularisation=0.1)
+    for row in (0, 7):
+        items = PAIRS[row].indices
+
+        def solved(rated, row=row):
+            mine = vectors[rated].astype("float64")
+            normal = vectors.T @ vectors + 10 * mine.T @ mine + 0.1 * PAIRS[row].nnz * np.eye(3)
+            return np.linalg.solve(normal, 11 * mine.sum(0))
+
+        np.testing.assert_allclose(whole[row], solved(items), rtol=1e-3, atol=1e-5)
+        for place in range(len(items)):
+            without = left_out[PAIRS.indptr[row] + place]
+            np.testing.assert_allclose(without, solved(np.delete(items, place)), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["warm", "cold"])
+def test_a_fold_is_cut_from_the_training_part_alone(name) -> None:
+    split = seeded_split(PAIRS, name, 0.3, seed=1)
+    inner = fold(split, seed=0)
+    assert (inner.train + inner.test != split.train).nnz == 0
+    assert inner.test.nnz > 0
+    if name == "cold":
+        assert not set(inner.candidates) & set(split.candidates)
+        assert inner.train[:, inner.candidates].nnz == 0
+
+
+def test_recall_is_of_the_candidates_without_the_users_training_items() -> None:
+    # User 0 scores items 0 > 1 > 2 …; 0 is a training item, so the two test items take places 1 and 101 of 120.
+    train, test = pair_matrix([0], [0], (2, 121)), pair_matrix([0, 0], [1, 101], (2, 121))
+    split = Split("warm", train, test, np.arange(121))
+    found = measure(lambda start, stop: -np.tile(np.arange(121.0), (stop - start, 1)), split, seed=0)
+    assert found["recall@100"].tolist() == [0.5]
+    assert found["ndcg@20"].tolist() == pytest.approx([1 / (1 + 1 / np.log2(3))])
+
+
+def test_equal_scores_come_in_an_order_drawn_by_the_seed() -> None:
+    test = pair_matrix(np.arange(1000), np.zeros(1000, int), (1000, 200))
+    split = Split("cold", pair_matrix([], [], (1000, 200)), test, np.arange(200))
+    hits = [
+        measure(lambda start, stop: np.zeros((stop - start, 200)), split, seed)["recall@100"][0] for seed in range(40)
+    ]
+    assert 0.2 < np.mean(hits) < 0.8

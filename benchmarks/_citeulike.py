@@ -150,7 +150,7 @@ def measure(scores: Scores, split: Split, seed: int) -> dict[str, npt.NDArray[np
     order = np.random.default_rng([seed, len(split.candidates)]).permutation(split.candidates)
     train, test = split.train[:, order].tocsr(), split.test[:, order].tocsr()
     asked = np.flatnonzero(test.getnnz(axis=1))
-    most = max(KS)
+    most = min(max(KS), len(order))
     discount = 1 / np.log2(np.arange(2, most + 2))
     ideal = np.r_[0, np.cumsum(discount)]
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
@@ -162,8 +162,8 @@ def measure(scores: Scores, split: Split, seed: int) -> dict[str, npt.NDArray[np
         relevant = test[rows + start].getnnz(axis=1)
         for k in KS:
             found.setdefault(f"recall@{k}", []).append(hits[:, :k].sum(axis=1) / relevant)
-            gained = hits[:, :k] @ discount[:k]
-            found.setdefault(f"ndcg@{k}", []).append(gained / ideal[np.minimum(relevant, k)])
+            gained = hits[:, :k] @ discount[: min(k, most)]
+            found.setdefault(f"ndcg@{k}", []).append(gained / ideal[np.minimum(relevant, min(k, most))])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 

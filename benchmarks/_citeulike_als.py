@@ -1,4 +1,4 @@
-"""Spark MLlib's implicit ALS, in a process of its own: Spark and TensorFlow share none.
+"""Spark MLlib's implicit ALS, as `thaw compute_factors` fits it, in a process of its own: the towers' has TensorFlow.
 
 `python -m benchmarks._citeulike_als FOLDER` reads FOLDER/train.npz (a sparse matrix) and leaves FOLDER/factors.npz.
 """
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy import sparse  # type: ignore[import-untyped]
 
 from benchmarks._citeulike import Floats
+from pipelines.config import FactorOptions, SparkOptions
 
-RANK, ALPHA, ITERATIONS, REGULARISATION = 200, 10.0, 15, 0.1
+OPTIONS = FactorOptions(rank=200, alpha=10.0, regularisation=0.1, iterations=15, blocks=2)
 
 
 def als_factors(train: Any, folder: Path) -> tuple[Floats, Floats]:
@@ -32,33 +34,19 @@ def als_factors(train: Any, folder: Path) -> tuple[Floats, Floats]:
 
 def main(folder: Path) -> None:
     """Fit and save."""
-    import pandas as pd
-    from pyspark.ml.recommendation import ALS
-
-    from pipelines.config import SparkOptions
+    from pipelines.factors.als import fit_factors
     from pipelines.spark import spark_session
 
     train = sparse.load_npz(folder / "train.npz").tocoo()
     spark = spark_session(SparkOptions())
-    pairs = pd.DataFrame({"user": train.row, "item": train.col, "rating": train.data})
-    model = ALS(
-        rank=RANK,
-        maxIter=ITERATIONS,
-        regParam=REGULARISATION,
-        alpha=ALPHA,
-        implicitPrefs=True,
-        userCol="user",
-        itemCol="item",
-        ratingCol="rating",
-        numUserBlocks=2,
-        numItemBlocks=2,
-        seed=0,
-    ).fit(spark.createDataFrame(pairs))
+    spark.sparkContext.setCheckpointDir(str(folder / "checkpoints"))
+    pairs = pa.table({"user_id": train.row.astype(str), "item_id": train.col.astype(str)})
+    frames = fit_factors(spark.createDataFrame(pairs), OPTIONS, seed=0)
     found = {}
-    for side, rows, frame in (("user", train.shape[0], model.userFactors), ("item", train.shape[1], model.itemFactors)):
-        known = frame.toPandas()
-        found[side] = np.zeros((rows, RANK), np.float32)
-        found[side][known["id"]] = np.stack(known["features"])
+    for side, rows in zip(("user", "item"), train.shape, strict=True):
+        known = frames[side].toArrow()
+        found[side] = np.zeros((rows, OPTIONS.rank), np.float32)
+        found[side][known[f"{side}_id"].to_numpy().astype(np.int64)] = np.stack(known["factor"].to_numpy())
     np.savez(folder / "factors.npz", **found)
     spark.stop()
 

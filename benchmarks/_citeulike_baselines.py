@@ -11,6 +11,7 @@ from pipelines.evaluation.content_knn import unit_rows
 
 SVD_WIDTH = 400
 RIDGE = 10.0
+LEAST_LENGTH = 0.1
 
 
 def content_space(articles: Articles) -> Any:
@@ -25,10 +26,13 @@ def content_space(articles: Articles) -> Any:
 
 
 def dense_content(space: Any, width: int, seed: int) -> Floats:
-    """(items, width) unit rows: the directions of largest variance (truncated SVD; Halko et al. 2011)."""
+    """(items, width) rows of length 1: the directions of largest variance (truncated SVD; Halko et al. 2011).
+
+    A row of which these hold next to nothing, an article with no tag and no link, stays short: it would be noise.
+    """
     left, lengths, _ = randomized_svd(space.astype(np.float32), width, n_iter=4, random_state=seed)
     rows = left * lengths
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST_LENGTH), np.float32)
 
 
 def random_scores(split: Split, seed: int) -> Scores:

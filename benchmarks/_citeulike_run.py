@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks import _citeulike_baselines as baselines
 from benchmarks._citeulike import Articles, Scores, Split, dot_scores, fold, measure, tfidf
 from benchmarks._citeulike_als import als_factors
-from benchmarks._citeulike_recipes import END_TO_END, RECIPES
+from benchmarks._citeulike_recipes import END_TO_END, RECIPES, RECONSTRUCTION
 from benchmarks._citeulike_towers import sides_of, train_towers
 from benchmarks._report import report
 from pipelines.evaluation.intervals import mean_estimates, user_weights
@@ -31,11 +31,12 @@ RESAMPLES = 1000
 TOWER_WIDTH = 300
 """Directions of the content that the towers read."""
 CONTENT_KNN = "kNN on all content"
-RIVALS = {
-    "warm": ("implicit ALS", "Thaw, reconstruction"),
-    "cold": (CONTENT_KNN, "ridge to ALS factors", "Thaw, reconstruction"),
+ALS, RIDGE = "implicit ALS", "ridge to ALS factors"
+COMPARED = {
+    "warm": ((END_TO_END, ALS), (RECONSTRUCTION, ALS), (END_TO_END, RECONSTRUCTION)),
+    "cold": ((END_TO_END, CONTENT_KNN), (END_TO_END, RIDGE), (RECONSTRUCTION, RIDGE), (END_TO_END, RECONSTRUCTION)),
 }
-"""What the end-to-end towers are compared with, user by user."""
+"""Pairs whose difference is told, user by user."""
 
 
 def data_folder(name: str) -> Path:
@@ -85,10 +86,10 @@ def models_of(split: Split, articles: Articles, cache: Path, seeds: range, valid
     if split.name == "warm":
         add("popularity", baselines.popularity(split))
         add("item-item kNN", baselines.item_knn(split))
-        add("implicit ALS", dot_scores(users, items))
+        add(ALS, dot_scores(users, items))
     else:
         add("kNN on tags", baselines.content_knn(split, tfidf(articles.tags)))
-        add("ridge to ALS factors", baselines.ridge_scores(split, dense, users, items))
+        add(RIDGE, baselines.ridge_scores(split, dense, users, items))
     add(CONTENT_KNN, baselines.content_knn(split, space))
     sides = sides_of(split, dense[:, :TOWER_WIDTH], users)
     for model, recipe in RECIPES.items():
@@ -115,13 +116,12 @@ def _row(split: str, model: str, runs: list[dict[str, Values]], weights: Values)
 
 
 def _differences(split: str, measured: Measured, weights: Values) -> Iterator[tuple[object, ...]]:
-    """End-to-end towers less each rival, of the same users."""
-    ours = np.mean([run["recall@100"] for run in measured[END_TO_END]], axis=0)
-    for rival in RIVALS[split]:
-        theirs = np.mean([run["recall@100"] for run in measured[rival]], axis=0)
-        estimate = mean_estimates((ours - theirs)[:, None], weights)[0]
+    """Of models measured on the same users, each one's mean over seeds."""
+    for ours, theirs in COMPARED[split]:
+        means = [np.mean([run["recall@100"] for run in measured[model]], axis=0) for model in (ours, theirs)]
+        estimate = mean_estimates((means[0] - means[1])[:, None], weights)[0]
         gap = f"{estimate.low:+.4f} – {estimate.high:+.4f}"
-        yield (split, f"… end to end less {rival}", f"{estimate.value:+.4f}", gap, "", "", "")
+        yield (split, f"({ours}) - ({theirs})", f"{estimate.value:+.4f}", gap, "", "", "")
 
 
 def _mean(runs: list[dict[str, Values]]) -> float:

@@ -7,7 +7,7 @@ label: the factors are inputs, and the scores they give are the target (Volkovs,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from benchmarks._citeulike import Floats, Scores, Split, dot_scores
-from benchmarks._citeulike_als import ALPHA, REGULARISATION
+from benchmarks._citeulike_als import OPTIONS
 from benchmarks._citeulike_factors import leave_one_out
 from pipelines.config import ModelOptions, TrainingOptions
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
@@ -26,6 +26,8 @@ from schemas.fitted import InputSpec
 
 Ints = npt.NDArray[np.int64]
 _EMBED_ROWS = 1024
+COOLING_SEEDS = 1_000_000
+"""Added to the seed, so that the last epoch has an order of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Recipe:
     model: ModelOptions
     training: TrainingOptions
     reconstruct: bool
+    cooling: float = 0.1
+    """What the rate is multiplied by for one epoch more."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Sides:
 
     split: Split
     content: Floats
-    """(items, d) unit rows."""
+    """(items, d) rows of length 1, or less where little is known."""
     user: Floats
     """(users, f) reference factors, of unit variance; zeros where there are none."""
     item: Floats
@@ -63,8 +67,8 @@ class Sides:
 def sides_of(split: Split, content: Floats, users: Floats) -> Sides:
     """Item factors are solved for the reference model's user factors, and these anew for them: both fit each other."""
     columns = split.train.T.tocsr()
-    item, item_without = leave_one_out(columns, users, ALPHA, REGULARISATION)
-    user, user_without = leave_one_out(split.train, item, ALPHA, REGULARISATION)
+    item, item_without = leave_one_out(columns, users, OPTIONS.alpha, OPTIONS.regularisation)
+    user, user_without = leave_one_out(split.train, item, OPTIONS.alpha, OPTIONS.regularisation)
     # Pairs of the transposed matrix come item by item.
     owner = columns.tocoo()
     by_user = np.lexsort((owner.row, owner.col))
@@ -171,7 +175,12 @@ def train_towers(sides: Sides, recipe: Recipe, seed: int) -> Scores:
     """Fit on all training pairs for the recipe's epochs, embed everybody, and score."""
     model = build_dropoutnet(specs_of(sides), recipe.model, seed)
     rows = Rows(sides, recipe.training.batch_size, seed, recipe.reconstruct)
-    fit(model, rows, None, recipe.training, seed, facts=facts_of(rows.keys, recipe.training))
+    facts = facts_of(rows.keys, recipe.training)
+    fit(model, rows, None, recipe.training, seed, facts=facts)
+    cool = recipe.training.model_copy(
+        update={"epochs": 1, "learning_rate": recipe.training.learning_rate * recipe.cooling}
+    )
+    fit(model, replace(rows, seed=seed + COOLING_SEEDS), None, cool, seed, facts=facts, warm=True)
     return dot_scores(*embed(model, sides))
 
 

@@ -497,7 +497,8 @@ class LossOptions(Options):
     batch."""
     log_q: bool = False
     """Correct for negatives that come as often as their item has rows, so that popular items are not pushed down for
-    it: the model learns what is popular as well as what fits. Off, because that goes to items with a past."""
+    it: the model learns what is popular as well as what fits. Off, because alone it favours items with a past; it goes
+    with catalogue_negatives, which show items as ranking meets them."""
     catalogue_negatives: int = Field(0, ge=0)
     """Items drawn uniformly from the records' catalogue at each step, negatives of every positive of the batch
     (`catalogue.rows`). They show what is rarely or never in the log, which no batch does."""

@@ -24,7 +24,7 @@ HOUR = 3_600_000_000
 
 @pytest.fixture
 def records(make_records, small_state):
-    """Records of 200 examples and of ITEMS items, item n of which exists from hour n on."""
+    """Records of 200 examples and of ITEMS items, item n of which exists from just after hour n on."""
     import pyarrow as pa
 
     from pipelines.content.encoder import Encoder
@@ -35,7 +35,7 @@ def records(make_records, small_state):
             "as_of": pa.array([5] * ITEMS, pa.int64()),
             "known_by": pa.array([6] * ITEMS, pa.int64()),
             "item_id": [f"i{n}" for n in range(ITEMS)],
-            "exists_from": pa.array([n * HOUR for n in range(ITEMS)], pa.int64()),
+            "exists_from": pa.array([n * HOUR + 1 for n in range(ITEMS)], pa.int64()),
             "item_category": ["a"] * ITEMS,
             "item_tags": pa.array([["t1"]] * ITEMS, pa.list_(pa.string())),
             "item_price": [float(n) for n in range(ITEMS)],
@@ -67,8 +67,8 @@ def test_every_step_draws_items_with_their_inputs_keys_and_times(records) -> Non
             drawn, about = inputs[DRAWN], extras[DRAWN]
             assert set(drawn) == {"item_category", "item_tags", "item_numbers"}
             assert drawn["item_tags"].shape == (8, 3) and about["item_key"].shape == (8,)
-            # Item n has price n and exists from minute 60·n.
-            assert np.array_equal(about["exists_from"], 60 * drawn["item_numbers"][:, 0])
+            # Item n has price n. A minute in which it came is not yet one of its own.
+            assert np.array_equal(about["exists_from"], 1 + 60 * drawn["item_numbers"][:, 0])
             assert np.array_equal(extras["minute"], extras["event_time"].numpy() // 60_000_000)
             prices |= set(drawn["item_numbers"].numpy()[:, 0])
     assert prices == set(range(ITEMS))
@@ -89,7 +89,7 @@ def test_a_model_is_trained_against_the_catalogue(records, small_state) -> None:
     facts = read_facts(records, options)
     # Items 30 … 39 have no row: they are drawn from the catalogue alone.
     never = next(iter(opened(records, draws=200).epoch(0)))[1][DRAWN]
-    key = never["item_key"].numpy()[never["exists_from"].numpy() == 39 * 60][0]
+    key = never["item_key"].numpy()[never["exists_from"].numpy() == 39 * 60 + 1][0]
     assert np.exp(float(facts.frequencies.log_q(ops.convert_to_tensor(np.array([key])))[0])) == pytest.approx(8 / ITEMS)
     weights = []
     for _ in range(2):

@@ -5,8 +5,8 @@ each shape, in the same process. Beside it: our loop from TFRecords on disk, whi
 every epoch; our loop from batches that lie in memory; and Keras's `fit` with its dense Adam, from the same TFRecords.
 Rounds alternate. Records are first checked to be the arrays that they were made of.
 
-BACKENDS=jax BATCHES=4096 ROUNDS=1 measure less; ROWS=20480 makes the rounds of memory and of Keras shorter, and
-EPOCH=20480 those from records, which are whole epochs otherwise.
+BACKENDS=jax BATCHES=4096 ROUNDS=1 measure less; ROWS=20480 makes the rounds in memory shorter, and EPOCH=102400
+those from records, whole epochs otherwise: a short one pays for filling a shuffle window of 65,536 rows.
 """
 
 import json
@@ -129,9 +129,8 @@ def worker(folder: str, batch: int) -> None:
         return 20 * batch
 
     def keras_fit(number: int) -> int:
-        # Part of the epoch: the peer is slow, and its rate does not depend on where it stops.
-        peer.fit(streamed.epoch(number).take(MEMORY_ROWS // batch), epochs=1, verbose=0, shuffle=False)
-        return MEMORY_ROWS // batch * batch
+        peer.fit(streamed.epoch(number).take(EPOCH_ROWS // batch), epochs=1, verbose=0, shuffle=False)
+        return EPOCH_ROWS // batch * batch
 
     ways: dict[str, Callable[[int], int]] = {
         "limit": lambda _: many(),

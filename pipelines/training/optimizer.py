@@ -1,8 +1,8 @@
 """How weights move: Adam for dense ones, Adagrad for the rows of embedding tables that a batch looked up.
 
 Adagrad is naturally sparse: a row that no example of the batch looks up stays as it is, exactly, so a step costs what
-the batch holds and not what the tables hold. (Adam moves every row of a table in every step, by its momentum; the
-"lazy" Adam that skips rows is another rule without a name of its own.) Written with `keras.ops`, for a compiled step.
+the batch holds and not what the tables hold. Adam moves every row of a table in every step, by its momentum; the
+"lazy" Adam that skips rows is another rule. Written with `keras.ops`, for a compiled step.
 """
 
 from collections.abc import Iterable, Sequence

@@ -99,10 +99,10 @@ def test_a_loss_that_is_not_finite_is_explained() -> None:
 
 
 def test_mixed_precision_trains_and_leaves_a_float32_model() -> None:
-    options = POINTWISE.model_copy(update={"epochs": 1, "precision": "mixed_bfloat16"})
+    options = POINTWISE.model_copy(update={"epochs": 2, "precision": "mixed_bfloat16"})
     model, history = fitted(Held(640), training=options)
-    exact, _ = fitted(Held(640), training=POINTWISE.model_copy(update={"epochs": 1}))
-    assert history.epochs[0].metrics["loss"] < 0.7
+    exact, _ = fitted(Held(640), training=POINTWISE.model_copy(update={"epochs": 2}))
+    assert history.epochs[1].metrics["loss"] < history.epochs[0].metrics["loss"]
     assert any(not np.array_equal(a, b) for a, b in zip(model.get_weights(), exact.get_weights(), strict=True))
     assert all(weight.dtype == np.float32 for weight in model.get_weights())
     assert model({**Held(2).batch[0]})["score"].dtype == tf.float32

@@ -23,6 +23,8 @@ HIDDEN_SHARE = 0.2
 """Of the pairs (warm) or items (cold) of a split of our own: as in the published one."""
 FOLD_SHARE = 0.1
 """Of the training pairs or items that validation holds back: less, so that what is chosen is chosen near full data."""
+LEAST_PAIRS = 5
+"""Of an item, for a pair of it to be hidden in a warm split: so it is in the published one, which has none rarer."""
 KS = (20, 100)
 _BLOCK = 512
 
@@ -116,7 +118,8 @@ def seeded_split(pairs: Any, name: str, share: float, seed: int, among: npt.NDAr
     generator = np.random.default_rng([seed, ["warm", "cold"].index(name)])
     coo = pairs.tocoo()
     if name == "warm":
-        hidden = generator.random(len(coo.row)) < share
+        often = pairs.getnnz(axis=0) >= LEAST_PAIRS
+        hidden = (generator.random(len(coo.row)) < share) & often[coo.col]
         candidates = np.arange(pairs.shape[1]) if among is None else among
     else:
         known = np.flatnonzero(pairs.getnnz(axis=0)) if among is None else among

@@ -39,6 +39,13 @@ def test_a_fold_is_cut_from_the_training_part_alone(name) -> None:
         assert inner.train[:, inner.candidates].nnz == 0
 
 
+def test_a_warm_split_hides_no_pair_of_a_rare_item_as_the_published_one_does_not() -> None:
+    split = seeded_split(PAIRS[:20], "warm", 0.5, seed=1)
+    counts = (split.train + split.test).getnnz(axis=0)
+    assert counts.min() < 5
+    assert counts[np.unique(split.test.indices)].min() >= 5
+
+
 def test_recall_is_of_the_candidates_without_the_users_training_items() -> None:
     # User 0 scores items 0 > 1 > 2 …; 0 is a training item, so the two test items take places 1 and 101 of 120.
     train, test = pair_matrix([0], [0], (2, 121)), pair_matrix([0, 0], [1, 101], (2, 121))

@@ -2,7 +2,7 @@
 
 Everything here was chosen on citeulike-a, seed 0: by recall@100 on `fold` of both splits (CITEULIKE_VALIDATE=1). One
 recipe a mode serves the warm and the cold split, and citeulike-t as it is. The warm fold then still hid pairs of rare
-articles, which the published split does not (docs/benchmarks.md): the choice for warm wants making again.
+articles, which the published split does not (docs/benchmarks.md).
 """
 
 from benchmarks._citeulike_towers import Recipe

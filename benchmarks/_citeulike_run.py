@@ -21,7 +21,7 @@ from benchmarks._citeulike_als import als_factors
 from benchmarks._citeulike_recipes import END_TO_END, RECIPES, RECONSTRUCTION
 from benchmarks._citeulike_towers import sides_of, train_towers
 from benchmarks._report import report
-from pipelines.evaluation.intervals import mean_estimates, user_weights
+from pipelines.evaluation.intervals import mean_samples, user_weights
 
 Values = npt.NDArray[np.float64]
 Measured = dict[str, list[dict[str, Values]]]
@@ -43,8 +43,7 @@ def data_folder(name: str) -> Path:
     """The data set's folder under THAW_TEST_DATA; ends the benchmark where there is none."""
     folder = Path(os.environ.get("THAW_TEST_DATA", "")) / name
     if not (folder / "users.dat").exists():
-        print(f"THAW_TEST_DATA must name a folder that has {name}/users.dat, got {folder}; set it", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(f"THAW_TEST_DATA must name a folder that has {name}/users.dat, got {folder}; set it")
     return folder
 
 
@@ -103,7 +102,7 @@ def models_of(split: Split, articles: Articles, cache: Path, seeds: range, valid
 def _row(split: str, model: str, runs: list[dict[str, Values]], weights: Values) -> tuple[object, ...]:
     """The mean over users and seeds; its interval over users; the spread of the seeds' means."""
     over_seeds = {name: np.mean([run[name] for run in runs], axis=0) for name in METRICS}
-    estimate = mean_estimates(over_seeds["recall@100"][:, None], weights)[0]
+    estimate = mean_samples(over_seeds["recall@100"][:, None], weights)[0].estimate()
     spread = np.std([run["recall@100"].mean() for run in runs], ddof=1) if len(runs) > 1 else None
     return (
         split,
@@ -119,7 +118,7 @@ def _differences(split: str, measured: Measured, weights: Values) -> Iterator[tu
     """Of models measured on the same users, each one's mean over seeds."""
     for ours, theirs in COMPARED[split]:
         means = [np.mean([run["recall@100"] for run in measured[model]], axis=0) for model in (ours, theirs)]
-        estimate = mean_estimates((means[0] - means[1])[:, None], weights)[0]
+        estimate = mean_samples((means[0] - means[1])[:, None], weights)[0].estimate()
         gap = f"{estimate.low:+.4f} – {estimate.high:+.4f}"
         yield (split, f"({ours}) - ({theirs})", f"{estimate.value:+.4f}", gap, "", "", "")
 

@@ -41,7 +41,7 @@ def run(context: Context) -> Draft:
     features = feature_set(config)
     tables = clean_tables(spark, clean, config)
     catalogue = None
-    if config.catalogue.rows:
+    if CATALOGUE in examples.manifest.tables:
         catalogue = read_table(spark, examples, CATALOGUE, candidate_table(features.item))
     built = Published(
         examples=read_table(spark, examples, "examples", example_table(features)),

@@ -69,7 +69,7 @@ def _rankers(context: Context, data: Measurable) -> dict[str, Ranker]:
     if space.columns and versions.num_rows:
         rankers["content_knn"] = ForStrangers(ContentKnn(space, versions, data.history))
     rankers["item_knn"] = ForStrangers(ItemKnn(data.history, before))
-    if "factors" in context.parents:
+    if config.factors is not None and "factors" in context.parents:
         factors = ItemFactors.read(context.parents["factors"], before)
         rankers["als"] = ForStrangers(Als(factors, data.history))
         if "content_knn" in rankers:
@@ -108,7 +108,7 @@ JOB = Job(
     name="evaluate_model",
     dataset="evaluation",
     parents=("model", "examples", "clean", "factors"),
-    sections=("evaluation", "labels", "source"),
+    sections=("evaluation", "labels", "source", "factors"),
     run=run,
     optional=lambda config: ("factors",),
     depends=_compared,

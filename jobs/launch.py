@@ -285,7 +285,7 @@ def check_configuration(name: str, parents: Mapping[str, Dataset], config: Confi
     """Raises WorkspaceError where a parent was made with another configuration of what rows and columns mean."""
     now = redacted(config.model_dump(mode="json"))
     for parent, dataset in parents.items():
-        for section in ("source", "labels", "split", "preferences"):
+        for section in ("source", "labels", "split", "preferences", "catalogue", "factors"):
             if dataset.manifest.config.get(section, now[section]) != now[section]:
                 raise WorkspaceError(
                     f"{name} must read what its own configuration made, but `{parent}` was made with another "

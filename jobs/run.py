@@ -114,10 +114,14 @@ def run_seeds(config: Config, root: str, count: int, arguments: Sequence[str]) -
     for seed in seeds:
         say(f"seed {seed}: {root}/seed-{seed}")
         chosen = ["--set", f"seed={seed}", "--out", f"{root}/seed-{seed}"]
+        summary = f"{folder}/seed-{seed}/summary.json"
+        if fs.exists(summary):  # of an earlier run: it is no result of this one
+            fs.rm(summary)
         done = subprocess.run([sys.executable, "-m", "jobs.cli", "run", *arguments, *chosen], check=False)
-        if done.returncode not in (0, PromotionError.exit_code):
+        # Other gates refuse with the same code, but before there is a summary.
+        if done.returncode not in (0, PromotionError.exit_code) or not fs.exists(summary):
             return done.returncode
-        summaries.append(json.loads(fs.cat_file(f"{folder}/seed-{seed}/summary.json")))
+        summaries.append(json.loads(fs.cat_file(summary)))
     found = {split: over_seeds(summaries, split) for split in ("validation", "test")}
     told = {"seeds": seeds, **found}
     fs.pipe_file(f"{folder}/seeds.json", json.dumps(told, indent=1, allow_nan=False).encode())
@@ -142,6 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(argv)
         config, workspace, data = settle(arguments)
         if arguments.seeds is not None:
+            if arguments.until != CHAIN[-1]:
+                raise ConfigError(
+                    f"--seeds compares finished runs, got --until {arguments.until}; leave out one of them"
+                )
             told = [word for file in arguments.config or [] for word in ("--config", file)]
             told += [word for value in arguments.set for word in ("--set", value)]
             told += [*(["--data", data] if data else []), *(["--force"] if arguments.force else [])]

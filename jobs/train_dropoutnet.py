@@ -1,6 +1,7 @@
 """Train the two towers on the records, keep the best epoch, and register the whole scorer as challenger."""
 
 import argparse
+import os
 import sys
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
@@ -100,6 +101,11 @@ def start_of(config: Config, workspace: Workspace) -> str:
     return lookup(config, workspace.root, config.training.start_from).uri
 
 
+def depends(config: Config, workspace: Workspace) -> str:
+    """What decides on the weights besides the records and the configuration: the backend, and where they start."""
+    return f"{os.environ.get('KERAS_BACKEND', 'tensorflow')} {start_of(config, workspace)}".strip()
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to start from."""
     meaning = "start from a registered model's weights: models:/NAME/VERSION or models:/NAME@ALIAS"
@@ -110,10 +116,10 @@ JOB = Job(
     name="train_dropoutnet",
     dataset="model",
     parents=("records",),
-    sections=("name", "model", "training", "tracking"),
+    sections=("name", "model", "training", "tracking", "factors"),
     run=run,
     needs=needed,
-    depends=start_of,
+    depends=depends,
     arguments=arguments,
 )
 

@@ -388,7 +388,7 @@ class CatalogueOptions(Options):
     """At most so many: a sample by keyed hash of the items that existed, with equal parts for every moment. None are
     made unless asked for: the losses draw from the batch by themselves."""
     clocks: int = Field(8, ge=1)
-    """Moments: one of each of so many equal stretches of the training period's. An item's statistics are as of its
+    """Moments: one of each of so many equal parts of the training period's clocks. An item's statistics are as of its
     moment, not of the example that it is set against; more moments bring the two closer."""
 
 
@@ -528,7 +528,7 @@ class TrainingOptions(Options):
     patience: int = Field(2, ge=0)
     """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
     losses: LossOptions = LossOptions()
-    start_from: str | None = None
+    start_from: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
     """A registered scorer whose weights training starts from: models:/NAME/VERSION or models:/NAME@ALIAS (`--from`).
     Absent: from scratch."""
     allow_unaudited: bool = False
@@ -798,6 +798,11 @@ class Config(Options):
 
     @model_validator(mode="after")
     def _factors(self) -> "Config":
+        if self.factors is not None and self.factors.until is not None:
+            try:
+                utc_microseconds(self.factors.until, "factors.until")
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         readers = {
             "model.factors": self.model.factors,
             "training.losses.reconstruction": self.training.losses.reconstruction,
@@ -838,6 +843,17 @@ class Config(Options):
             raise ValueError(
                 "catalogue.rows must be above 0 where training.losses.catalogue_negatives is, got 0: there would be "
                 "nothing to draw from; set catalogue.rows to 20000, for example"
+            )
+        losses = self.training.losses
+        if losses.catalogue_negatives and not (losses.softmax or losses.support_vector):
+            raise ValueError(
+                "training.losses.catalogue_negatives must be 0 where neither softmax nor support_vector has a weight, "
+                f"as no other loss looks at them, got {losses.catalogue_negatives}; give one of them a weight"
+            )
+        if losses.support_vector and self.model.similarity == "dot":
+            raise ValueError(
+                "training.losses.support_vector must be 0 where model.similarity is dot: its margin is one of cosines; "
+                "set model.similarity to cosine, or use softmax"
             )
         if self.labels.rule == "sampled" and not self.labels.negatives and self.training.losses.pointwise:
             raise ValueError(

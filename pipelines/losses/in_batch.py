@@ -37,7 +37,8 @@ def _window(rows: Any, most: int, seed: Any) -> InBatch:
     """Each block of k rows meets k consecutive rows elsewhere, `shift` on, the batch being a circle.
 
     A shift from k to n - k keeps a row from its own block and from meeting one row twice, so k is at most n / 2. One
-    product of blocks does the work of k products of rows shifted by k distances, and every row is met as often.
+    product of blocks does the work of k products of rows shifted by k distances, and every row is met as often
+    where k divides n.
     """
     size = _least(most, _largest(rows // 2, 1))
     blocks = (rows + size - 1) // size

@@ -68,7 +68,7 @@ def top_k(
                     done += stop - start
                     progress(done)
 
-    workers = max(1, min(threads or len(os.sched_getaffinity(0)), -(-len(users) // block)))
+    workers = max(1, min(threads or (os.cpu_count() or 1), -(-len(users) // block)))
     # One thread a block beats many threads on one block: selecting runs beside multiplying.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
         for running in [pool.submit(work) for _ in range(workers)]:

@@ -73,10 +73,15 @@ def with_factors(rows: Input, factors: Factors, config: Config) -> WithFactors:
 
     Raises ConfigError where no training row could read them.
     """
-    since = factors.until
+    since, training_end = factors.until, rows.records.manifest.as_of.get("validation_start", 2**63 - 1)
+    if since > training_end:
+        raise ConfigError(
+            "reference factors must be fitted on the training period alone, these saw what came after it; "
+            "run `thaw compute_factors` again"
+        )
     if set(weighted_losses(config.training.losses)) == {"reconstruction"}:
         since = -(2**63)
-    elif config.model.factors and since >= rows.records.manifest.as_of.get("validation_start", 2**63 - 1):
+    elif config.model.factors and since >= training_end:
         raise ConfigError(
             "model.factors must give training rows something to read, but the factors were fitted on the whole "
             "training period, and a vector is no input of a row whose label helped to fit it; set factors.until to "

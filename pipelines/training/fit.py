@@ -85,8 +85,9 @@ def fit(
     weight, and where a loss stops being finite: it names examples of that batch.
     """
     make_deterministic(seed)
+    rate = base_rate(train.epoch(0))
     if not warm and options.losses.pointwise > 0:
-        model.bias.assign(logit(base_rate(train.epoch(0))))
+        model.bias.assign(logit(rate))
     with precision(model, options.precision):
         objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
         steps = make_steps(objective, options)

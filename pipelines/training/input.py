@@ -19,6 +19,7 @@ import tensorflow as tf
 from pipelines.errors import ConfigError, InputError
 from pipelines.records.reader import check_share, read_split, split_entry
 from pipelines.storage import Dataset
+from pipelines.training.cut import can_cut, cut
 from pipelines.training.stream import WORKERS, Stream, lanes_of, open_stream
 from schemas.records import HEADER
 from schemas.to_tf import feature_spec
@@ -109,12 +110,15 @@ class Input:
         return stream.shuffled(self.batch_size, self.drop_remainder, seed, lanes, of_lanes)
 
     def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
-        spec = feature_spec(self.records.manifest.tables[self.split].columns)
-        return (
-            self._serialized(stream, seed)
-            .skip(start_step)
-            .map(lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS)
-        )
+        columns = self.records.manifest.tables[self.split].columns
+        spec = feature_spec(columns)
+
+        def read(batch: Any) -> Any:
+            if can_cut(columns):
+                return _split(cut(batch, columns, leave_out=frozenset({"example_id"})))
+            return _split(tf.io.parse_example(batch, spec))
+
+        return self._serialized(stream, seed).skip(start_step).map(read, num_parallel_calls=WORKERS)
 
     def _shared(self, batches: Any) -> Any:
         """This process's part of each batch: its rows, divided in order as evenly as can be."""

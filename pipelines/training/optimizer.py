@@ -67,6 +67,8 @@ class Optimizer:
         """
         of_table: dict[int, list[tuple[Any, Any]]] = {id(table): [] for table in self.tables}
         for rows, places, gradients in looked_up:
+            if gradients is None:
+                continue
             flat = ops.reshape(gradients, (-1, rows.shape[1]))
             of_table[id(rows)].append((ops.reshape(places, (-1, 1)), ops.cast(flat, "float32")))
         for table, squares in zip(self.tables, self.squares, strict=True):

@@ -11,7 +11,7 @@ from pipelines.examples.audit.oracle import Oracle
 from pipelines.examples.audit.outcomes import Outcomes
 from pipelines.examples.audit.priors import check_priors
 from pipelines.examples.audit.probe import probe
-from pipelines.examples.audit.provenance import candidate_rules, check_rows, example_rules
+from pipelines.examples.audit.provenance import candidate_rules, catalogue_rules, check_rows, example_rules
 from pipelines.examples.audit.raw import RawData, check_raw
 from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
 from pipelines.examples.audit.report import AuditReport, Check, Skipped
@@ -67,6 +67,11 @@ def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw:
     beside, skipped = check_raw(raw, tables, config, config.audit.sample * times)
     checks += [
         *check_rows(candidates, candidate_rules(config), key, "candidate"),
+        *(
+            check_rows(built.catalogue, catalogue_rules(fitted.cuts), key, "catalogue row")
+            if built.catalogue is not None
+            else []
+        ),
         check_priors(tables.interactions, config, fitted),
         *([judged] if isinstance(judged, Check) else []),
         *beside,

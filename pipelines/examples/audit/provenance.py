@@ -86,6 +86,25 @@ def candidate_rules(config: Config) -> list[Rule]:
     ]
 
 
+def catalogue_rules(cuts: Cuts) -> list[Rule]:
+    """What must hold besides in every item that training draws negatives from."""
+    known_by = F.col("known_by")
+    return [
+        Rule(
+            "catalogue in training",
+            known_by < cuts.validation_start,
+            "known_by < validation_start",
+            ("as_of", "known_by"),
+        ),
+        Rule(
+            "catalogue in effect",
+            (F.col("in_effect_from") <= known_by) & (known_by < F.col("in_effect_to")),
+            "in_effect_from <= known_by < in_effect_to",
+            ("known_by", "in_effect_from", "in_effect_to"),
+        ),
+    ]
+
+
 def check_rows(frame: DataFrame, rules: list[Rule], key: tuple[str, ...], what: str) -> list[Check]:
     """One check a rule, over all rows of `frame`. A rule that comes out null is broken."""
     broken = [~F.coalesce(rule.holds, F.lit(False)) for rule in rules]

@@ -134,6 +134,10 @@ def exists_early(items, exists):
     return items, exists.withColumn("exists_from", F.col("exists_from") - 3 * DAY)
 
 
+def clocks_of_every_split(examples, config):
+    return examples.withColumn("split", F.lit("train")), config
+
+
 def split_by_row(time, cuts):
     place = F.pmod(F.xxhash64(time), F.lit(10))
     return F.when(place < 6, "train").when(place < 8, "validation").otherwise("test")
@@ -226,6 +230,9 @@ MUTANTS = {
         build_module, "versions_in_effect", given(exists_early), "recomputed candidates: existence"
     ),
     "catalogue of what came later": Mutant(build_module, "catalogue_at", given(catalogue_of_later), "candidate exists"),
+    "catalogue of held-out moments": Mutant(
+        build_module, "training_clocks", given(clocks_of_every_split), "catalogue in training"
+    ),
     "candidates with the statistics of the end": Mutant(
         build_module, "attach_past_positives", counted_at_the_end, "another future: candidate features"
     ),
@@ -271,7 +278,8 @@ def test_a_leak_in_the_real_code_is_caught(name, failures, monkeypatch) -> None:
         monkeypatch.setattr(audit_module, "check_future", lambda *_: [])
     honest = getattr(mutant.module, mutant.function)
     monkeypatch.setattr(mutant.module, mutant.function, mutant.leaky(honest))
-    broken = failures(mutant.preferences, mutant.labels)
+    # Only its own leak needs a catalogue to be built.
+    broken = failures(mutant.preferences, mutant.labels, catalogue={"rows": 12 if "catalogue of" in name else 0})
     assert any(mutant.caught_by in check for check in broken), broken
 
 

@@ -35,6 +35,22 @@ def test_each_seed_is_a_run_of_its_own_and_one_that_fails_ends_it(tmp_path, monk
         assert told["seeds"] == [7, 8, 9] and told["test"]["model"]["all"]["recall@10"]["mean"] == 0.2
 
 
+def test_a_run_that_a_gate_refuses_before_its_results_ends_the_series_and_no_older_result_stands_in(
+    tmp_path, monkeypatch
+) -> None:
+    old = tmp_path / "out" / "seed-7" / "summary.json"
+    old.parent.mkdir(parents=True)
+    old.write_text(json.dumps(summary(0.9)))
+    monkeypatch.setattr(job.subprocess, "run", lambda command, check: SimpleNamespace(returncode=3))
+    assert main(["run", "--seeds", "2", "--out", str(tmp_path / "out")]) == 3
+    assert not (tmp_path / "out" / "seeds.json").exists()
+
+
+def test_a_series_of_runs_that_stop_early_is_refused(tmp_path, capsys) -> None:
+    assert main(["run", "--seeds", "2", "--until", "write_records", "--out", str(tmp_path / "out")]) == 2
+    assert "--seeds compares whole runs, got --until write_records" in capsys.readouterr().err
+
+
 def test_one_seed_is_no_series(tmp_path, capsys) -> None:
     assert main(["run", "--seeds", "1", "--out", str(tmp_path / "out")]) == 2
     assert "--seeds must be at least 2, got 1; leave it out for one run" in capsys.readouterr().err

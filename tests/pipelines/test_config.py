@@ -64,6 +64,26 @@ def test_a_broken_rule_is_named_with_its_key(sections, message) -> None:
         parse_config(with_section(**sections))
 
 
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"losses": {"softmax": 0, "catalogue_negatives": 5}},
+            "neither softmax nor support_vector has a weight.*got 5",
+        ),
+        ({"losses": {"softmax": 1, "catalogue_negatives": 5}, "model": {"factors": True}}, "which carry no factors"),
+        ({"losses": {"support_vector": 1}, "model": {"similarity": "dot"}}, "its margin is one of cosines"),
+        ({"start_from": "champion"}, r"`training\.start_from`.*\(got 'champion'\)"),
+        ({"factors": {"until": "yesterday"}}, r"factors\.until must be a date, got 'yesterday'"),
+    ],
+)
+def test_options_of_training_that_cannot_be_meant_are_refused_before_any_job(sections, message) -> None:
+    training = {name: sections[name] for name in ("losses", "start_from") if name in sections}
+    raw = with_section(training=training, model=sections.get("model", {}), catalogue={"rows": 10})
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**raw, "factors": sections.get("factors", {"rank": 4})})
+
+
 def test_several_mistakes_are_all_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"name": "x", "sed": 1, "training": {"epoch": 1}})

@@ -147,9 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, workspace, data = settle(arguments)
         if arguments.seeds is not None:
             if arguments.until != CHAIN[-1]:
-                raise ConfigError(
-                    f"--seeds compares finished runs, got --until {arguments.until}; leave out one of them"
-                )
+                raise ConfigError(f"--seeds compares whole runs, got --until {arguments.until}; leave one of them out")
             told = [word for file in arguments.config or [] for word in ("--config", file)]
             told += [word for value in arguments.set for word in ("--set", value)]
             told += [*(["--data", data] if data else []), *(["--force"] if arguments.force else [])]

@@ -7,6 +7,7 @@ import pytest
 
 import jobs.run as job
 from jobs.cli import main
+from pipelines.storage import Workspace
 
 
 def summary(level) -> dict:
@@ -38,12 +39,13 @@ def test_each_seed_is_a_run_of_its_own_and_one_that_fails_ends_it(tmp_path, monk
 def test_a_run_that_a_gate_refuses_before_its_results_ends_the_series_and_no_older_result_stands_in(
     tmp_path, monkeypatch
 ) -> None:
-    old = tmp_path / "out" / "seed-7" / "summary.json"
-    old.parent.mkdir(parents=True)
-    old.write_text(json.dumps(summary(0.9)))
+    out = tmp_path / "out"
+    Workspace.open(str(out))
+    (out / "seed-7").mkdir()
+    (out / "seed-7" / "summary.json").write_text(json.dumps(summary(0.9)))
     monkeypatch.setattr(job.subprocess, "run", lambda command, check: SimpleNamespace(returncode=3))
-    assert main(["run", "--seeds", "2", "--out", str(tmp_path / "out")]) == 3
-    assert not (tmp_path / "out" / "seeds.json").exists()
+    assert main(["run", "--seeds", "2", "--out", str(out)]) == 3
+    assert not (out / "seeds.json").exists()
 
 
 def test_a_series_of_runs_that_stop_early_is_refused(tmp_path, capsys) -> None:

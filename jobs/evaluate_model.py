@@ -111,7 +111,7 @@ JOB = Job(
     sections=("evaluation", "labels", "source", "factors"),
     run=run,
     optional=lambda config: ("factors",),
-    depends=_compared,
+    depends=lambda config, workspace: f"{_compared(config, workspace)} {config.tracking.uri or ''}".strip(),
     arguments=_arguments,
 )
 

@@ -70,6 +70,12 @@ def _differences(model: DropoutNet, state: EncoderState, trained: DropoutNet, tr
         before = trained_state.normalisers.get(column)
         if before is not None and before.transform != normaliser.transform:
             found.append(f"`{column}` was transformed by {before.transform} and is by {normaliser.transform}")
+        if before is not None and bool(before.knots) != bool(normaliser.knots):
+            found.append(f"content.normaliser was another one when `{column}` was fitted")
+    if state.ngrams != trained_state.ngrams:
+        found.append(f"content.ngrams was {trained_state.ngrams} and is {state.ngrams}")
+    if set(state.idf) != set(trained_state.idf):
+        found.append("content.weighting was another one")
     return found or _other_weights(model, state, trained)
 
 

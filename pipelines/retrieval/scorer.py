@@ -102,7 +102,7 @@ class Scorer:
         """Read what `save` wrote. Raises CorruptDatasetError where a file is missing or does not fit the others."""
         try:
             state = EncoderState.model_validate_json(_read(folder, "encoder"))
-            _check_format(folder)
+            check_format(folder)
             card = ModelCard.model_validate_json(_read(folder, "model"))
         except ValidationError as error:
             raise CorruptDatasetError(f"{folder} must hold a saved scorer, it does not: {error}; train again") from None
@@ -216,7 +216,7 @@ def weights_from_bytes(model: Any, content: bytes, origin: str) -> None:
         weight.assign(arrays[weight.path])
 
 
-def _check_format(folder: str) -> None:
+def check_format(folder: str) -> None:
     """Raises CorruptDatasetError where a scorer was saved by a Thaw that lays it out otherwise."""
     try:
         found = json.loads(_read(folder, "model")).get("format", FORMAT)

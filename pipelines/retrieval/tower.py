@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipelines.errors import CorruptDatasetError
 from pipelines.models.dropoutnet import DropoutNet, empty_rows
 from pipelines.retrieval.factors import Factors
-from pipelines.retrieval.scorer import FILES, ModelCard, Scorer, weights_from_bytes, weights_to_bytes
+from pipelines.retrieval.scorer import FILES, ModelCard, Scorer, check_format, weights_from_bytes, weights_to_bytes
 from pipelines.storage import write_file
 from schemas.content import Side
 from schemas.fitted import EncoderState
@@ -59,6 +59,7 @@ def load_tower(folder: str, side: Side) -> TowerScorer:
     origin = posixpath.join(folder, f"{side}_tower")
     try:
         read = {table: bytes(fs.cat_file(f"{origin}/{FILES[table]}")) for table in ("towers", "encoder", "model")}
+        check_format(origin)
         state, card = EncoderState.model_validate_json(read["encoder"]), ModelCard.model_validate_json(read["model"])
         known = bytes(fs.cat_file(f"{origin}/{FILES['factors']}")) if _reads_factors(state, side) else None
     except (FileNotFoundError, ValidationError) as error:

@@ -26,6 +26,11 @@ def state(tags=("red", "blue"), transform="log1p", text=9, **more) -> EncoderSta
                         text_buckets=8, max_words=4, max_values=3)  # fmt: skip
 
 
+def with_normaliser(**changes) -> EncoderState:
+    fitted = state().normalisers["user_clicks"].model_copy(update=changes)
+    return state().model_copy(update={"normalisers": {"user_clicks": fitted}})
+
+
 def built(of, seed=1, **options):
     return build_dropoutnet(of.inputs, OPTIONS.model_copy(update=options), seed)
 
@@ -59,6 +64,9 @@ def test_a_value_that_is_gone_takes_its_row_with_it() -> None:
         (state(), {"similarity": "dot"}, r"model\.similarity was cosine and is dot"),
         (state(text=10), {}, r"table_size of `item_text` was 9 and is 10"),
         (state(transform="none"), {}, r"`user_clicks` was transformed by log1p and is by none"),
+        (with_normaliser(knots=(0.0, 1.0)), {}, r"content\.normaliser was another one when `user_clicks` was fitted"),
+        (state().model_copy(update={"ngrams": 2}), {}, r"content\.ngrams was 1 and is 2"),
+        (state().model_copy(update={"idf": {"tags": (1.0, 1.0, 1.0)}}), {}, r"content\.weighting was another one"),
         (state(part="preference"), {}, r"part of `item_tags` was content and is preference"),
         (state().model_copy(update={"inputs": state().inputs[:2]}), {}, r"the input `item_text` is gone"),
     ],

@@ -135,6 +135,10 @@ def test_a_scorer_of_another_layout_is_refused_and_one_saved_before_there_were_l
     (tmp_path / "model.json").write_text(json.dumps({**card, "format": 2}))
     with pytest.raises(CorruptDatasetError, match="must hold a scorer of format 1, got 2; read it with the Thaw"):
         Scorer.load(str(tmp_path))
+    save_tower(str(tmp_path), scorer, "item")
+    (tmp_path / "item_tower" / "model.json").write_text(json.dumps({**card, "format": 2}))
+    with pytest.raises(CorruptDatasetError, match="item_tower must hold a scorer of format 1, got 2"):
+        load_tower(str(tmp_path), "item")
     old = {
         name: card["options"][name] for name in ("embedding_dim", "content_units", "preference_units", "tower_units")
     }

@@ -23,7 +23,7 @@ def context(tmp_path, monkeypatch) -> Context:
     monkeypatch.setattr(audit_leakage, "spark_session", lambda options: None)
     for reader in ("read_table", "clean_tables"):
         monkeypatch.setattr(audit_leakage, reader, lambda *args: None)
-    parent = SimpleNamespace(read_json=lambda name: FITTED)
+    parent = SimpleNamespace(read_json=lambda name: FITTED, manifest=SimpleNamespace(tables={}))
     parents = dict.fromkeys(("clean", "examples", "preferences"), parent)
     return Context(load_config([DEFAULT_CONFIG]), None, None, parents, str(tmp_path))
 
@@ -54,6 +54,23 @@ def test_a_check_that_could_not_be_made_is_told(context, monkeypatch, capsys) ->
         {"name": "raw rows", "kind": "raw", "why": "no data"}
     ]
     assert "not checked: raw rows; no data" in capsys.readouterr().err
+
+
+def test_a_catalogue_is_audited_where_the_examples_have_one_whatever_the_configuration_asks_for(
+    context, monkeypatch
+) -> None:
+    seen = []
+
+    def look(built, *args, **kwargs):
+        seen.append(built.catalogue)
+        return AuditReport((Check("clock", "rows", 3, 0, "fine"),))
+
+    monkeypatch.setattr(audit_leakage, "read_table", lambda spark, dataset, table, contract: table)
+    monkeypatch.setattr(audit_leakage, "audit", look)
+    for tables in ({}, {"catalogue": None}):
+        context.parents["examples"].manifest.tables = tables
+        audit_leakage.run(context)
+    assert seen == [None, "catalogue"]
 
 
 def test_thorough_is_a_flag_of_the_audit_alone(tmp_path, monkeypatch) -> None:

@@ -10,9 +10,12 @@ import re
 import shlex
 import signal
 import sys
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from typing import Any, cast
 
 import apache_beam as beam
@@ -28,11 +31,20 @@ from pipelines.storage import whole_file
 
 # Beam's own DirectRunner would first try to fetch the binary of another one.
 _LOCAL = ("local", "direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner")
-_QUIET_WORKER = (
-    "import logging, os, sys; logging.disable(logging.ERROR); sys.stderr = open(os.devnull, 'w'); "
-    "from apache_beam.runners.worker.sdk_worker_main import main; main(sys.argv)"
-)
-"""Beam's own command for a worker, without its log: options do not reach it, and errors reach us as exceptions."""
+_WORKER = """
+import logging, os, sys, threading, time
+logging.disable(logging.ERROR)
+sys.stderr = open(os.devnull, "w")
+def watch():
+    while os.path.exists(LIFELINE):
+        time.sleep(0.2)
+    os._exit(0)
+threading.Thread(target=watch, daemon=True).start()
+from apache_beam.runners.worker.sdk_worker_main import main
+main(sys.argv)
+"""
+"""Beam's own command for a worker, without its log: options do not reach it, and errors reach us as exceptions. It ends
+when the file LIFELINE is gone: where one worker dies, the runner may wait for others without telling them to end."""
 _CHANNELS = ("beam_control_read", "read_grpc_client_inputs")
 """Threads that complain of a dead worker before it is told that it died."""
 _OWN_ERROR = re.compile(r"^(?:pipelines\.errors\.)?(\w+Error): (.*?)(?: \[while running '[^']*'\].*)?$", re.MULTILINE)
@@ -53,7 +65,8 @@ def open_pipeline(options: BeamOptions) -> beam.Pipeline:
         with redirect_stderr(io.StringIO()):  # where argparse would print its usage
             parsed = PipelineOptions(_flags(chosen | options.options))
             parsed.get_all_options()
-        return _Pipeline(options.runner, _local_runner(options.workers) if local else None, parsed)
+        lifeline = Path(tempfile.gettempdir()) / f"thaw-beam-{uuid.uuid4().hex}"
+        return _Pipeline(options.runner, _local_runner(options.workers, lifeline) if local else None, parsed, lifeline)
     except (ValueError, ImportError, AttributeError) as error:
         known = ", ".join(name for name in StandardOptions.KNOWN_RUNNER_NAMES if name.lower() not in _LOCAL)
         raise ConfigError(
@@ -85,11 +98,11 @@ def take(path: str) -> Any:
     return json.loads(fs.cat_file(file))
 
 
-def _local_runner(workers: int) -> FnApiRunner:
+def _local_runner(workers: int, lifeline: Path) -> FnApiRunner:
     """Beam's Python runner: one worker in this process, or several in processes of their own, which log nothing."""
     if workers == 1:
         return FnApiRunner()
-    command = shlex.join([sys.executable, "-c", _QUIET_WORKER])
+    command = shlex.join([sys.executable, "-c", _WORKER.replace("LIFELINE", repr(str(lifeline)))])
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
@@ -100,16 +113,17 @@ class _WorkerDied(BaseException):
 class _Pipeline(beam.Pipeline):  # type: ignore[misc]
     """A pipeline whose errors name the runner, or are those of ours that a worker met."""
 
-    def __init__(self, name: str, local: FnApiRunner | None, options: PipelineOptions) -> None:
-        self._name, self._local = name, local is not None
+    def __init__(self, name: str, local: FnApiRunner | None, options: PipelineOptions, lifeline: Path) -> None:
+        self._name, self._local, self._lifeline = name, local is not None, lifeline
         super().__init__(local, options)
 
     def run(self, test_runner_api: Any = "AUTO") -> Any:
         """Run it to its end."""
         deaths: list[str] = []
         running = None
+        self._lifeline.touch()
         try:
-            with _told_of_dead_workers(deaths):
+            with _told_of_dead_workers(deaths, self._lifeline):
                 running = super().run(test_runner_api)
                 if not self._local:
                     running.wait_until_finish()
@@ -135,10 +149,12 @@ class _Pipeline(beam.Pipeline):  # type: ignore[misc]
                 "beam.options (its address, its jar: a runner of Java fetches one from the internet unless one is "
                 "named), or set beam.runner to `local`"
             ) from error
+        finally:
+            self._lifeline.unlink(missing_ok=True)
 
 
 @contextmanager
-def _told_of_dead_workers(deaths: list[str]) -> Iterator[None]:
+def _told_of_dead_workers(deaths: list[str], lifeline: Path) -> Iterator[None]:
     """Raises _WorkerDied in the main thread where a worker process dies: the local runner would wait for it forever.
 
     In another thread than the main one, it does wait. The signal is one of our own: an interrupt is ignored by
@@ -154,6 +170,7 @@ def _told_of_dead_workers(deaths: list[str]) -> Iterator[None]:
         name = arguments.thread.name if arguments.thread else ""
         if main and name == "run_worker":
             deaths.append(str(arguments.exc_value))
+            lifeline.unlink(missing_ok=True)
             signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGUSR1)
         elif name not in _CHANNELS:
             before(arguments)

@@ -16,6 +16,7 @@ from pipelines.evaluation.content_knn import ContentSpace
 from pipelines.evaluation.metrics import Floats
 from pipelines.evaluation.rankers import as_of_codes
 from pipelines.evaluation.timeline import History, Timeline, codes, column
+from pipelines.retrieval.factors import solved
 from pipelines.storage import Dataset
 
 RIDGE = 1.0
@@ -74,19 +75,13 @@ class Als:
         starts = np.flatnonzero(np.diff(known[:, 0], prepend=-1))
         for mine in np.split(known, starts[1:]):
             if len(mine):
-                vectors[mine[0, 0]] = self._solved(self._by_code[mine[:, 1]])
+                liked, fitted = self._by_code[mine[:, 1]], self._factors
+                vectors[mine[0, 0]] = solved(self._gram, liked, fitted.alpha, fitted.regularisation)
         return vectors[which]
 
     def items(self, rows: pa.Table) -> Floats:
         """Fitted vectors."""
         return self._factors.of(rows["item_id"])
-
-    def _solved(self, liked: Floats) -> Floats:
-        """The vector of a user with these items' vectors, (n, rank)."""
-        options = self._factors
-        penalty = options.regularisation * len(liked) * np.eye(liked.shape[1])
-        left = self._gram + options.alpha * liked.T @ liked + penalty
-        return np.asarray(np.linalg.solve(left, (1 + options.alpha) * liked.sum(axis=0)), np.float64)
 
 
 class ContentToFactors:

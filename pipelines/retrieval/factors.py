@@ -60,10 +60,8 @@ class Factors:
     def fold_in(self, histories: pa.Array) -> Floats:
         """list<string> (n,) of items that users have positives with -> (n, rank) user vectors, NaN where none is known.
 
-        What a user's vector would be, had the fit ended on this history: the least squares of one user (Hu, Koren and
-        Volinsky, ICDM 2008, equation 4), u = (YᵀY + alpha·Σyyᵀ + regularisation·n·I)⁻¹ (1 + alpha)·Σy over the n items.
-        It stands in the place of DropoutNet's mean of item vectors, which has another length than the vectors of users
-        that the towers were trained on.
+        What a user's vector would be, had the fit ended on this history. It stands in the place of DropoutNet's mean of
+        item vectors, which has another length than the vectors of users that the towers were trained on.
         """
         items = self.vectors["item"].astype(np.float64)
         place = pc.index_in(histories.flatten().cast(pa.string()), self.ids["item"]).fill_null(-1)
@@ -74,10 +72,7 @@ class Factors:
         starts = np.flatnonzero(np.diff(known[:, 0], prepend=-1))
         for mine in np.split(known, starts[1:]):
             if len(mine):
-                y = items[mine[:, 1]]
-                ridge = self.regularisation * len(y) * np.eye(self.rank)
-                right = (1 + self.alpha) * y.sum(axis=0)
-                result[mine[0, 0]] = np.linalg.solve(self._gram + self.alpha * y.T @ y + ridge, right)
+                result[mine[0, 0]] = solved(self._gram, items[mine[:, 1]], self.alpha, self.regularisation)
         return result
 
     def scaled(self, side: Side, vectors: Floats) -> Floats:
@@ -132,6 +127,18 @@ class Factors:
             float(regularisation),
             int(until),
         )
+
+
+def solved(
+    gram: npt.NDArray[np.float64], liked: npt.NDArray[np.float64], alpha: float, regularisation: float
+) -> npt.NDArray[np.float64]:
+    """The vector of a user with n items' vectors `liked` (n, rank); `gram` is YᵀY over all items.
+
+    (YᵀY + alpha·Σyyᵀ + regularisation·n·I)⁻¹ (1 + alpha)·Σy (Hu, Koren and Volinsky, ICDM 2008, equation 4).
+    """
+    penalty = regularisation * len(liked) * np.eye(liked.shape[1])
+    left = gram + alpha * liked.T @ liked + penalty
+    return np.asarray(np.linalg.solve(left, (1 + alpha) * liked.sum(axis=0)), np.float64)
 
 
 def _matrix(column: pa.ChunkedArray, rank: int) -> Floats:

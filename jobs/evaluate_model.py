@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from jobs.launch import Context, Draft, Job, add_shorthand, main
+from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
 from pipelines.config import Config
 from pipelines.evaluation.content_knn import ContentKnn, ContentSpace
 from pipelines.evaluation.evaluate import AGAINST, MODEL, measure_split
@@ -47,7 +47,7 @@ def run(context: Context) -> Draft:
         tables={"metrics": write_json(context.staging, "metrics.json", facts)},
         facts=facts,
         as_of=examples.manifest.as_of,
-        notes={"against": _compared(config, context.workspace)},
+        notes={"against": config.evaluation.against or ""},
     )
 
 
@@ -82,12 +82,21 @@ def _rankers(context: Context, data: Measurable) -> dict[str, Ranker]:
     return rankers
 
 
-def _compared(config: Config, workspace: Workspace) -> str:
-    """The version that is compared with: an alias may stand for another tomorrow."""
-    if not config.evaluation.against:
-        return ""
+def _pinned(config: Config, workspace: Workspace) -> Config:
+    """`config` with the version, for an alias, that is compared with.
+
+    An alias that has come to stand for the evaluated model itself means what that one was compared with before: the
+    same command, run again after a promotion, has nothing to do.
+    """
+    against = config.evaluation.against
+    if against is None:
+        return config
     tracking = importlib.import_module("pipelines.tracking.registered")
-    return str(tracking.lookup(config, workspace.root, config.evaluation.against).uri)
+    version = tracking.lookup(config, workspace.root, against).uri
+    model, before = workspace.current("model"), workspace.current("evaluation")
+    if "@" in against and model and before and tracking.registered_as(model) == version and made_of(before, model):
+        version = before.manifest.notes.get("against") or version
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"against": version})})
 
 
 def _other(context: Context, data: Measurable) -> Towers:
@@ -111,7 +120,8 @@ JOB = Job(
     sections=("evaluation", "labels", "source", "factors"),
     run=run,
     optional=lambda config: ("factors",),
-    depends=lambda config, workspace: f"{_compared(config, workspace)} {config.tracking.uri or ''}".strip(),
+    pinned=_pinned,
+    depends=lambda config: config.tracking.uri or "",
     arguments=_arguments,
 )
 

@@ -100,9 +100,11 @@ class Job:
     """True: it does without raw data, and says what it could not do."""
     fingerprint: Callable[[Config, str], str] | None = None
     """(config, data folder) -> digest of the raw files."""
-    depends: Callable[[Config, Workspace], str] | None = None
-    """(config, workspace) -> what its result depends on outside the workspace's datasets, such as the version that an
-    alias of the registry stands for."""
+    pinned: Callable[[Config, Workspace], Config] | None = None
+    """(config, workspace) -> the configuration with what may change its meaning resolved, such as an alias of the
+    registry to a version. The job, its resume key and its manifest know this one alone."""
+    depends: Callable[[Config], str] | None = None
+    """(config) -> what its result depends on besides its sections and the workspace's datasets."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -143,6 +145,8 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     started = time.monotonic()
     needed = job.needs(config) if job.needs else ()
     parents = open_parents(job, (*job.parents, *needed), config, workspace)
+    if job.pinned:
+        config = job.pinned(config, workspace)
     if job.reads_data:
         demo = workspace.current("demo_data") if data is None and config.demo else None
         folder = demo.path if demo else data
@@ -157,7 +161,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
             relevant(config, job.sections),
             {n: p.manifest.content_digest for n, p in parents.items()},
             raw,
-            *([job.depends(config, workspace)] if job.depends else []),
+            *([job.depends(config)] if job.depends else []),
             code_version(),
         ]
     )
@@ -266,6 +270,11 @@ def lineage(parents: Mapping[str, Dataset]) -> dict[str, str]:
     for parent in parents.values():
         whole |= parent.manifest.parents
     return whole | {name: parent.manifest.content_digest for name, parent in parents.items()}
+
+
+def made_of(dataset: Dataset, parent: Dataset) -> bool:
+    """Whether `dataset` was made of this very content of `parent`."""
+    return dataset.manifest.parents.get(parent.manifest.dataset) == parent.manifest.content_digest
 
 
 def check_lineage(name: str, parents: Mapping[str, Dataset]) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from jobs.launch import Context, Draft, Job, add_shorthand, main
+from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
 from pipelines.config import Config
 from pipelines.content.layout import factor_inputs
 from pipelines.errors import ConfigError
@@ -14,7 +14,7 @@ from pipelines.records.audited import require_audit
 from pipelines.retrieval.factors import Factors
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Workspace, write_json
-from pipelines.tracking.registered import lookup
+from pipelines.tracking.registered import lookup, registered_as
 from pipelines.tracking.runs import log_training
 from pipelines.training.calibrate import calibrate
 from pipelines.training.catalogue import with_catalogue
@@ -45,7 +45,7 @@ def run(context: Context) -> Draft:
     if factors is not None and config.model.factors:
         state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
     model = build_dropoutnet(state.inputs, config.model, config.seed, state.idf)
-    start = start_of(config, context.workspace)
+    start = options.start_from or ""
     if start:
         trained = lookup(config, context.workspace.root, start).load()
         if trained.factors is not None and factors is not None and trained.factors.to_bytes() != factors.to_bytes():
@@ -94,16 +94,20 @@ def needed(config: Config) -> tuple[str, ...]:
     return ("factors",) if config.model.factors or config.training.losses.reconstruction else ()
 
 
-def start_of(config: Config, workspace: Workspace) -> str:
-    """`models:/NAME/VERSION` that training starts from, empty where it starts from scratch."""
-    if config.training.start_from is None:
-        return ""
-    return lookup(config, workspace.root, config.training.start_from).uri
+def pinned(config: Config, workspace: Workspace) -> Config:
+    """`config` with the version, for an alias, that training starts from.
 
-
-def depends(config: Config, workspace: Workspace) -> str:
-    """What decides on the weights besides the records and the configuration: the backend, and where they start."""
-    return f"{os.environ.get('KERAS_BACKEND', 'tensorflow')} {start_of(config, workspace)}".strip()
+    An alias that has come to stand for the current model, made of the records at hand, means what that one started
+    from: the same command, run again after a promotion, has nothing to do.
+    """
+    start = config.training.start_from
+    if start is None:
+        return config
+    version = lookup(config, workspace.root, start).uri
+    model, records = workspace.current("model"), workspace.current("records")
+    if "@" in start and model and records and registered_as(model) == version and made_of(model, records):
+        version = model.manifest.facts.get("from", version)
+    return config.model_copy(update={"training": config.training.model_copy(update={"start_from": version})})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +123,9 @@ JOB = Job(
     sections=("name", "model", "training", "tracking", "factors"),
     run=run,
     needs=needed,
-    depends=depends,
+    pinned=pinned,
+    # The backend decides on the weights too.
+    depends=lambda config: os.environ.get("KERAS_BACKEND", "tensorflow"),
     arguments=arguments,
 )
 

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from pipelines.config import Config
 from pipelines.errors import TrackingError, WorkspaceError
 from pipelines.retrieval.scorer import Scorer
+from pipelines.storage import Dataset
 from pipelines.tracking.runs import AUDIT_TAG, SCORER
 from pipelines.tracking.store import connect, explained
 
@@ -78,6 +79,11 @@ def registered(client: MlflowClient, address: str) -> Registered:
 def lookup(config: Config, root: str, address: str) -> Registered:
     """`registered`, in the store of a configuration and output folder."""
     return registered(connect(config, root), address)
+
+
+def registered_as(model: Dataset) -> str:
+    """The address of the version that a published `model` was registered as."""
+    return f"models:/{model.manifest.notes['name']}/{model.manifest.notes['version']}"
 
 
 def require_columns(scorer: Scorer, columns: Iterable[str], model: str, of: str) -> None:

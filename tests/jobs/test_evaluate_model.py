@@ -59,8 +59,11 @@ def test_a_registered_model_is_ranked_beside_and_an_alias_that_moved_is_evaluate
     assert facts["differences"]["against"]["test"]["all"]["auc"]["value"] == 1.0
     assert first.dataset.manifest.notes["against"] == "models:/tiny/1"
     assert "model minus against, test, all: recall@1 +1.0000, ndcg@10 " in capsys.readouterr().err
+    assert first.dataset.manifest.config["evaluation"]["against"] == "models:/tiny/1"
     assert execute(JOB, asked, workspace, None).reused
-    champion.uri = "models:/tiny/2"
+    champion.uri = "models:/tiny/2"  # the evaluated model itself: it was promoted
+    assert execute(JOB, asked, workspace, None).reused
+    champion.uri = "models:/tiny/3"
     assert not execute(JOB, asked, workspace, None).reused
 
 

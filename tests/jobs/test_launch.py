@@ -64,6 +64,22 @@ def test_going_back_to_an_earlier_configuration_makes_that_version_current_again
     assert workspace.current("counts").manifest == first.dataset.manifest
 
 
+def test_what_is_pinned_is_looked_up_once_and_is_what_the_run_its_key_and_its_manifest_know(workspace) -> None:
+    stands_for, asked, runs = [2], [], []
+
+    def pinned(config, workspace):
+        asked.append(config)
+        return config.model_copy(update={"training": config.training.model_copy(update={"epochs": stands_for[0]})})
+
+    job = counting_job(runs, pinned=pinned)
+    first = execute(job, config(), workspace, None)
+    assert (runs, len(asked), first.dataset.manifest.config["training"]["epochs"]) == ([2], 1, 2)
+    assert execute(job, config(), workspace, None).reused
+    stands_for[0] = 3
+    execute(job, config(), workspace, None)
+    assert runs == [2, 3]
+
+
 def test_a_changed_parent_reruns_the_child(workspace) -> None:
     parents, children = [], []
     child = counting_job(children, name="child", dataset="children", parents=("counts",), sections=())

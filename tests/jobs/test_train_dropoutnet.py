@@ -14,6 +14,7 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Dataset, Workspace, write_arrow, write_json
 from schemas.factors import factor_table
 from schemas.manifest import Manifest
+from tests.jobs.conftest import publish
 from tests.pipelines.conftest import make_records, small_state
 
 __all__ = ["make_records", "small_state"]
@@ -87,14 +88,35 @@ def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_regi
 
     found = SimpleNamespace(uri="models:/small/3", load=lambda: Scorer.load(folder))
     monkeypatch.setattr(train_dropoutnet, "lookup", lambda config, root, asked: found)
-    going_on = config(RECONSTRUCTION, factors=True, similarity="dot", start="models:/small@champion")
-    assert train_dropoutnet.start_of(going_on, Workspace("")) == found.uri
+    asked = config(RECONSTRUCTION, factors=True, similarity="dot", start="models:/small@champion")
+    going_on = train_dropoutnet.pinned(asked, Workspace(""))
+    assert going_on.training.start_from == found.uri
     with pytest.raises(ConfigError, match=r"models:/small/3 has others: each fit lies in a space of its own"):
         train(going_on, "other", seed=1)
     later, draft = train(going_on, "later")
     assert draft.facts["from"] == found.uri
     weights = [{w.path: np.asarray(w) for w in Scorer.load(f).model.weights} for f in (folder, later)]
     assert all(np.array_equal(value, weights[1][path]) for path, value in weights[0].items())
+
+
+def test_an_alias_is_a_version_and_one_that_has_come_to_stand_for_the_model_itself_its_own_start(
+    tmp_path, monkeypatch
+) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    publish(workspace, "records", {})
+    made_of = {"records": workspace.current("records").manifest.content_digest}
+    notes = {"name": "small", "version": "4"}
+    publish(workspace, "model", {}, facts={"from": "models:/small/3"}, notes=notes, parents=made_of)
+
+    def start(asked, stands_for):
+        monkeypatch.setattr(train_dropoutnet, "lookup", lambda *_: SimpleNamespace(uri=f"models:/small/{stands_for}"))
+        return train_dropoutnet.pinned(config({"softmax": 1}, start=asked), workspace).training.start_from
+
+    assert start("models:/small@champion", 2) == "models:/small/2"
+    assert start("models:/small@champion", 4) == "models:/small/3"
+    assert start("models:/small/4", 4) == "models:/small/4"  # asked for by name
+    publish(workspace, "records", {}, facts={"of": "another day"})
+    assert start("models:/small@champion", 4) == "models:/small/4"
 
 
 def test_factors_are_read_where_the_configuration_needs_them() -> None:

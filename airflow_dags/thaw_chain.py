@@ -20,7 +20,14 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 HOME = Path(os.environ.get("THAW_HOME", Path(__file__).resolve().parents[1]))
 BIN = Path(os.environ.get("THAW_BIN", HOME / ".venv" / "bin"))
 
-SPARK_JOBS = ("check_quality", "compute_preferences", "build_examples", "audit_leakage", "write_records")
+SPARK_JOBS = (
+    "check_quality",
+    "compute_preferences",
+    "compute_factors",
+    "build_examples",
+    "audit_leakage",
+    "write_records",
+)
 CHAIN = (
     "generate_demo",
     *SPARK_JOBS,
@@ -51,6 +58,9 @@ with DAG(
     for name in CHAIN:
         # An absent --data and an empty one mean the same, so that one list of arguments serves every job.
         arguments = ["--config", "{{ params.config }}", "--data", "{{ params.data }}", "--out", "{{ params.out }}"]
+        if name == "compute_factors":
+            # Which configuration is run is known only then.
+            arguments.append("--if-configured")
         if name in SPARK_JOBS:
             task = SparkSubmitOperator(
                 task_id=name,

@@ -47,8 +47,11 @@ FACTORS = "compute_factors"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
-SPARK_JOBS = ("check_quality", "compute_preferences", "build_examples", "audit_leakage", "write_records")
+SPARK_JOBS = ("check_quality", "compute_preferences", FACTORS, "build_examples", "audit_leakage", "write_records")
 """Those that need Spark, and may be given to spark-submit."""
+
+STAGES = (*CHAIN[:3], FACTORS, *CHAIN[3:])
+"""CHAIN with FACTORS in its place."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +251,12 @@ def open_parents(job: Job, names: Sequence[str], config: Config, workspace: Work
         dataset = workspace.current(name)
         if dataset and all(made_from.get(key, value) == value for key, value in dataset.manifest.parents.items()):
             parents[name] = _parent(workspace, job, name)
+        elif dataset:
+            say(
+                f"note: `{name}` was made from other data and is left out; run `thaw {maker_of(name)}` again to have it"
+            )
     if job.one_lineage:
-        check_lineage(job.name, parents)
+        check_lineage(job.name, parents, workspace)
         check_configuration(job.name, parents, config)
     return parents
 
@@ -277,17 +284,25 @@ def made_of(dataset: Dataset, parent: Dataset) -> bool:
     return dataset.manifest.parents.get(parent.manifest.dataset) == parent.manifest.content_digest
 
 
-def check_lineage(name: str, parents: Mapping[str, Dataset]) -> None:
-    """Raises WorkspaceError where two parents were made from different versions of one dataset."""
-    whole = lineage(parents)
+def check_lineage(name: str, parents: Mapping[str, Dataset], workspace: Workspace) -> None:
+    """Raises WorkspaceError where two parents were made from different versions of one dataset.
+
+    Of the two it names the stale one: that which was not made from the current version.
+    """
+    versions: dict[str, dict[str, str]] = {}
     for parent, dataset in parents.items():
-        for ancestor, made_from in dataset.manifest.parents.items():
-            if made_from != whole[ancestor]:
-                raise WorkspaceError(
-                    f"{name} must read datasets of one lineage, but `{parent}` was made from `{ancestor}` "
-                    f"{made_from[:12]}, and now there is {whole[ancestor][:12]}; run `thaw {maker_of(parent)}` again, "
-                    "or `thaw run`, which runs all that is out of date"
-                )
+        for ancestor, version in lineage({parent: dataset}).items():
+            versions.setdefault(ancestor, {})[parent] = version
+    for ancestor, found in versions.items():
+        current = workspace.current(ancestor) if len(set(found.values())) > 1 else None
+        if current is not None:
+            now = current.manifest.content_digest
+            parent = next(parent for parent, version in found.items() if version != now)
+            raise WorkspaceError(
+                f"{name} must read datasets of one lineage, but `{parent}` was made from `{ancestor}` "
+                f"{found[parent][:12]}, and now there is {now[:12]}; run `thaw {maker_of(parent)}` again, "
+                "or `thaw run`, which runs all that is out of date"
+            )
 
 
 def check_configuration(name: str, parents: Mapping[str, Dataset], config: Config) -> None:

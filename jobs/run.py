@@ -18,6 +18,7 @@ from jobs.launch import (
     CHAIN,
     FACTORS,
     SPARK_JOBS,
+    STAGES,
     add_arguments,
     execute,
     guarded,
@@ -37,11 +38,8 @@ def run_chain(
     config: Config, workspace: Workspace, data: str | None, *, until: str = CHAIN[-1], force: bool = False
 ) -> int:
     """Run the jobs up to `until`; after the last, write summary.json and report.html. Returns the exit code."""
-    names = [
-        name for name in CHAIN[: CHAIN.index(until) + 1] if name != "generate_demo" or (config.demo and data is None)
-    ]
-    if config.factors and "compute_preferences" in names:
-        names.insert(names.index("compute_preferences") + 1, FACTORS)
+    needless = {*(() if config.demo and data is None else ("generate_demo",)), *(() if config.factors else (FACTORS,))}
+    names = [name for name in STAGES[: STAGES.index(until) + 1] if name not in needless]
     if "train_dropoutnet" in names and "://" in workspace.root:
         # Said now, and not after hours of Spark.
         importlib.import_module("pipelines.tracking.store").tracking_uri(config, workspace.root)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli, run
-from jobs.launch import CHAIN, ROOT, Draft, Job, code_version, execute, guarded, job_dataset, job_named
+from jobs.launch import CHAIN, ROOT, STAGES, Draft, Job, code_version, execute, guarded, job_dataset, job_named
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
 from pipelines.storage import Workspace, write_json
@@ -110,6 +110,10 @@ def test_datasets_made_from_different_data_are_not_read_together(workspace) -> N
     with pytest.raises(WorkspaceError, match=r"`left` was made from `counts`.*run `thaw left` again"):
         execute(job, config(), workspace, None)
     execute(replace(job, one_lineage=False), config(), workspace, None)
+    grown(workspace, 2, 1)  # the root is of 1 now: it is the left that is stale, wherever it is named
+    for order in (("left", "right"), ("right", "left")):
+        with pytest.raises(WorkspaceError, match=r"`left` was made from `counts`.*run `thaw left` again"):
+            execute(replace(job, parents=order), config(), workspace, None)
     grown(workspace, 2, 2)
     execute(job, config(), workspace, None)
 
@@ -121,7 +125,7 @@ def test_a_parent_made_with_another_meaning_of_the_data_is_refused(workspace) ->
         execute(counting_job([], parents=("left",), dataset="both"), config(labels=other), workspace, None)
 
 
-def test_a_parent_that_a_job_can_do_without_is_left_out_where_it_is_missing_or_of_other_data(workspace) -> None:
+def test_a_parent_that_a_job_can_do_without_is_left_out_where_it_is_missing_or_of_other_data(workspace, capsys) -> None:
     seen = []
 
     def run(context):
@@ -138,6 +142,7 @@ def test_a_parent_that_a_job_can_do_without_is_left_out_where_it_is_missing_or_o
     execute(allowed, trial, workspace, None)
     grown(workspace, 1, 2)
     execute(allowed, trial, workspace, None, force=True)
+    assert "note: `right` was made from other data and is left out; run `thaw right` again" in capsys.readouterr().err
     grown(workspace, 2, 2)
     execute(allowed, trial, workspace, None)
     assert seen == [["left"], ["left"], ["left", "right"]]
@@ -193,6 +198,31 @@ def test_what_fails_after_the_evaluation_does_not_cost_the_report(failing, works
     assert run.run_chain(config(), workspace, None) == 3
     assert concluded == [list(CHAIN[1:])]
     assert "thaw: version 2 stays challenger" in capsys.readouterr().err
+
+
+def test_a_schedule_may_ask_for_factors_of_any_configuration(tmp_path, capsys) -> None:
+    asked = ["compute_factors", *MOVIELENS, "--out", str(tmp_path / "out")]
+    assert cli.main([*asked, "--if-configured"]) == 0
+    assert "there is nothing to do" in capsys.readouterr().err
+    assert cli.main([*asked, "--if-configured", "--set", "factors={rank: 2}"]) == 2
+    assert "compute_factors needs the dataset `clean`" in capsys.readouterr().err
+
+
+def test_a_run_makes_factors_before_examples_where_the_configuration_has_them(workspace, monkeypatch) -> None:
+    made = []
+
+    def stop(job, config, workspace, data, *, force):
+        made.append(job.name)
+        if job.name == "build_examples":
+            raise WorkspaceError("far enough")
+        return execute(counting_job([], dataset=job.dataset), config, workspace, data, force=force)
+
+    monkeypatch.setattr(run, "execute", stop)
+    monkeypatch.setattr(run, "_start_spark", lambda config: None)
+    for chosen in (config(), config(factors={"rank": 2})):
+        with pytest.raises(WorkspaceError):
+            run.run_chain(chosen, workspace, None)
+    assert made == [*(names := ["check_quality", "compute_preferences"]), "build_examples", *names, *STAGES[3:5]]
 
 
 def test_a_missing_parent_names_the_job_that_makes_it(workspace) -> None:

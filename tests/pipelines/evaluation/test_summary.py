@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.launch import CHAIN, job_dataset
+from jobs.launch import STAGES, job_dataset
 from pipelines.evaluation.summary import DATASETS, summary_of, terminal_table
 from schemas.manifest import Manifest, Shard, TableEntry
 
@@ -87,4 +87,4 @@ def test_the_terminal_table_of_an_unfinished_run_says_what_is_missing() -> None:
 
 
 def test_every_dataset_of_the_chain_may_be_summed_up() -> None:
-    assert list(DATASETS) == [job_dataset(name) for name in CHAIN]
+    assert list(DATASETS) == [job_dataset(name) for name in STAGES]

@@ -81,7 +81,8 @@ def fit(
     """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
     `warm`: its weights were trained before, the bias with them.
-    Without validation rows every epoch is run and the last one kept. Raises InputError where no training row has a
+    Without validation rows every epoch is run and the last one kept; so too, with a note, where their loss is 0 in the
+    first epoch, as it is without a positive: it measures nothing. Raises InputError where no training row has a
     weight, and where a loss stops being finite: it names examples of that batch.
     """
     make_deterministic(seed)
@@ -94,6 +95,7 @@ def fit(
         progress = Progress(options.epochs)
         epochs: list[Epoch] = []
         best = _Best()
+        measures = validation is not None
         for number in range(1, options.epochs + 1):
             model.at((number - 1) / max(options.epochs - 1, 1))
             epoch = _run_epoch(objective, steps, number, train, validation, progress)
@@ -101,8 +103,14 @@ def fit(
             progress.line(_line(epoch, options.epochs))
             if on_epoch:
                 on_epoch(epoch)
-            # Without validation the newest counts as the best.
-            monitored = epoch.metrics[MONITOR] if validation is not None else -number
+            if measures and number == 1 and epoch.metrics[MONITOR] == 0:
+                measures = False
+                progress.line(
+                    "note: the validation rows measure nothing, their loss is 0: none of them is a positive, or has a "
+                    "weight; every epoch is run and the last one kept"
+                )
+            # Without a measure the newest counts as the best.
+            monitored = epoch.metrics[MONITOR] if measures else -number
             if monitored < best.value:
                 best = _Best(monitored, number, model.get_weights())
             elif number - best.epoch >= max(options.patience, 1):

@@ -76,6 +76,17 @@ def test_without_validation_rows_every_epoch_is_run_and_the_last_kept() -> None:
     assert set(history.epochs[0].metrics) == {"loss", "pointwise"}
 
 
+def test_a_validation_loss_that_measures_nothing_keeps_the_last_epoch_and_says_so(capsys) -> None:
+    # The softmax is over positives alone, and there is none.
+    nothing = Held(100, label=np.zeros(100, "float32"))
+    training = TRAINING.model_copy(update={"losses": LossOptions(pointwise=0), "patience": 1})
+    _, history = fitted(Held(200), nothing, training)
+    assert history.epochs[0].metrics[MONITOR] == 0
+    assert (len(history.epochs), history.best_epoch) == (3, 3)
+    said = capsys.readouterr().err
+    assert said.count("note: the validation rows measure nothing") == 1 and "the last one kept" in said
+
+
 def test_the_bias_starts_at_the_weighted_share_of_positives() -> None:
     rows = Held(200, label=np.array([1, 0, 0, 0] * 50, "float32"), weight=np.array([3, 1, 1, 1] * 50, "float32"))
     assert base_rate(rows.epoch(0)) == pytest.approx(0.5)

@@ -20,11 +20,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Scores = Callable[[int, int], Floats]
 """(first user, last) -> scores of these users with every item, (users, items)."""
 HIDDEN_SHARE = 0.2
-"""Of the pairs (warm) or items (cold) of a split of our own: as in the published one."""
-FOLD_SHARE = 0.1
-"""Of the training pairs or items that validation holds back: less, so that what is chosen is chosen near full data."""
-LEAST_PAIRS = 5
-"""Of an item, for a pair of it to be hidden in a warm split: so it is in the published one, which has none rarer."""
+"""Of each item's pairs, rounded down (warm), or of the items (cold): so it is, exactly, in the published splits."""
 KS = (20, 100)
 _BLOCK = 512
 
@@ -113,17 +109,20 @@ def published_split(folder: Path, name: str, shape: tuple[int, int]) -> Split:
     return Split(name, pairs("train.csv"), pairs("test.csv"), ranked)
 
 
-def seeded_split(pairs: Any, name: str, share: float, seed: int, among: npt.NDArray[np.int64] | None = None) -> Split:
-    """Hide `share` of the pairs (`warm`) or of the items `among` with all their pairs (`cold`), by seed."""
+def seeded_split(pairs: Any, name: str, seed: int, among: npt.NDArray[np.int64] | None = None) -> Split:
+    """Hide HIDDEN_SHARE of each item's pairs (`warm`) or of the items `among` with all their pairs (`cold`), by seed."""
     generator = np.random.default_rng([seed, ["warm", "cold"].index(name)])
     coo = pairs.tocoo()
     if name == "warm":
-        often = pairs.getnnz(axis=0) >= LEAST_PAIRS
-        hidden = (generator.random(len(coo.row)) < share) & often[coo.col]
+        counts = pairs.getnnz(axis=0)
+        by_item = np.lexsort((generator.random(len(coo.col)), coo.col))
+        first = (np.cumsum(counts) - counts)[coo.col[by_item]]
+        hidden = np.zeros(len(coo.col), bool)
+        hidden[by_item] = np.arange(len(coo.col)) - first < np.floor(HIDDEN_SHARE * counts)[coo.col[by_item]]
         candidates = np.arange(pairs.shape[1]) if among is None else among
     else:
         known = np.flatnonzero(pairs.getnnz(axis=0)) if among is None else among
-        candidates = np.sort(generator.permutation(known)[: round(share * len(known))])
+        candidates = np.sort(generator.permutation(known)[: round(HIDDEN_SHARE * len(known))])
         hidden = np.isin(coo.col, candidates)
 
     def part(rows: npt.NDArray[np.bool_]) -> Any:
@@ -135,7 +134,7 @@ def seeded_split(pairs: Any, name: str, share: float, seed: int, among: npt.NDAr
 def fold(split: Split, seed: int) -> Split:
     """A smaller split of the same kind, cut from the training part alone."""
     known = np.flatnonzero(split.train.getnnz(axis=0)) if split.name == "cold" else split.candidates
-    return seeded_split(split.train, split.name, FOLD_SHARE, seed, known)
+    return seeded_split(split.train, split.name, seed, known)
 
 
 def dot_scores(users: Floats, items: Floats) -> Scores:

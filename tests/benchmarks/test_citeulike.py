@@ -30,7 +30,7 @@ def test_a_vector_without_a_pair_is_what_the_equations_give_without_it() -> None
 
 @pytest.mark.parametrize("name", ["warm", "cold"])
 def test_a_fold_is_cut_from_the_training_part_alone(name) -> None:
-    split = seeded_split(PAIRS, name, 0.3, seed=1)
+    split = seeded_split(PAIRS, name, seed=1)
     inner = fold(split, seed=0)
     assert (inner.train + inner.test != split.train).nnz == 0
     assert inner.test.nnz > 0
@@ -39,11 +39,16 @@ def test_a_fold_is_cut_from_the_training_part_alone(name) -> None:
         assert inner.train[:, inner.candidates].nnz == 0
 
 
-def test_a_warm_split_hides_no_pair_of_a_rare_item_as_the_published_one_does_not() -> None:
-    split = seeded_split(PAIRS[:20], "warm", 0.5, seed=1)
-    counts = (split.train + split.test).getnnz(axis=0)
-    assert counts.min() < 5
-    assert counts[np.unique(split.test.indices)].min() >= 5
+def test_a_warm_split_hides_a_fifth_of_each_items_pairs_rounded_down_as_the_published_one_does() -> None:
+    split = seeded_split(PAIRS, "warm", seed=1)
+    counts = PAIRS.getnnz(axis=0)
+    assert counts.min() < 5 < 10 < counts.max() + 1
+    np.testing.assert_array_equal(split.test.getnnz(axis=0), counts // 5)
+
+
+def test_another_seed_hides_other_pairs() -> None:
+    first, second = (seeded_split(PAIRS, "warm", seed).test for seed in (1, 2))
+    assert (first != second).nnz > 0
 
 
 def test_recall_is_of_the_candidates_without_the_users_training_items() -> None:

@@ -32,6 +32,15 @@ def test_a_configuration_opens_with_what_it_is_and_how_to_run_it(path) -> None:
     assert "thaw run" in head or "thaw write_image_records" in head
 
 
+@pytest.mark.parametrize("way", sorted((ROOT / "conf" / "train").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_way_of_training_goes_with_each_source_and_says_how_to_run_it(way) -> None:
+    of_logs = [path for path in SOURCES if "write_image_records" not in path.read_text(encoding="utf-8")]
+    assert len(of_logs) > 2
+    for path in of_logs:
+        assert load_config([path, way]).name == path.stem
+    assert f"--config conf/train/{way.name}" in way.read_text(encoding="utf-8").partition("\n\n")[0]
+
+
 def test_no_configuration_names_a_folder_of_real_data() -> None:
     assert [
         p.name for p in SOURCES if re.search(r"(^|\s)(\.\./|/)", p.read_text(encoding="utf-8").split("name:", 1)[1])

@@ -72,8 +72,10 @@ def make_columns(shape: str, varying: bool) -> tuple[tuple[ColumnEntry, ...], di
         return (*columns, string), {"floats": in_lists(floats), "ints": in_lists(ints), "text": text}
     some = {f"f{n}": (ColumnEntry(name=f"f{n}", type="float32"), floats[:, n]) for n in range(FLOATS)}
     some |= {f"i{n}": (ColumnEntry(name=f"i{n}", type="int64", width=INT_WIDTH), ints[:, n]) for n in range(INTS)}
-    columns = tuple(column for column, _ in some.values())
-    return (*columns, string), {**{name: pa.array(array) for name, (_, array) in some.items()}, "text": text}
+    return (*(column for column, _ in some.values()), string), {
+        **{name: pa.array(array) for name, (_, array) in some.items()},
+        "text": text,
+    }
 
 
 def in_lists(values: np.ndarray) -> pa.Array:

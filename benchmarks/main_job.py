@@ -64,7 +64,8 @@ def _resident(pid: int) -> int:
 def main() -> None:
     """Run, compare, print."""
     asked = os.environ.get("SOURCES", ",".join(SOURCES)).split(",")
-    rows, figures = [], {}
+    rows: list[list[object]] = []
+    figures: dict[str, float] = {}
     for name in asked:
         folder = SOURCES[name]
         data = str(Path(os.environ.get("THAW_TEST_DATA", "/nowhere")) / folder) if folder else None

@@ -11,12 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from pipelines.config import ModelOptions
 from pipelines.errors import ConfigError
 from pipelines.models.bags import Bag
 from pipelines.models.blocks import BagMean, Fields, Mlp, Preference, Table, derived_seed, unit
 from pipelines.models.dropout import DropoutShare
+from pipelines.models.linear import linear_starts
 from schemas.content import Side
 from schemas.fitted import InputSpec
 
@@ -58,16 +60,13 @@ class Tower(keras.Model):  # type: ignore[misc]
         self.side_dropout = options.side_dropout
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "side_dropout"))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True, zero_start=options.linear_path)
-        # Seeds of the parts' places, not of the sides: equal parts start with equal maps.
-        self.linear = [
-            keras.layers.Dense(
-                options.tower_units[-1],
-                use_bias=False,
-                kernel_initializer=keras.initializers.Orthogonal(seed=derived_seed(model_seed, "linear", str(place))),
-                name=f"linear_{place}",
-            )
-            for place in range(bool(content) + len(self.preferences) if options.linear_path else 0)
-        ]
+        self.linear = []
+        if options.linear_path:
+            values = [_values(content, options.content_units, options)] if content else []
+            for preference in self.preferences:
+                values.append(np.append(_values(preference.fields.specs, options.preference_units, options), False))
+            # The seed of the model, not of the side: equal parts start with equal maps.
+            self.linear = linear_starts(values, options.tower_units[-1], derived_seed(model_seed, "linear"))
         self.normalise = options.similarity == "cosine"
 
     def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
@@ -189,6 +188,16 @@ def _table_sizes(inputs: Sequence[InputSpec]) -> list[tuple[str, int]]:
                 f"{sizes[spec.table]} and {spec.table_size} rows; fit the encoder again"
             )
     return list(sizes.items())
+
+
+def _values(specs: Sequence[InputSpec], units: Sequence[int], options: ModelOptions) -> NDArray[np.bool_]:
+    """Of each column of `Fields`, whether it holds a value: False for the masks beside numbers."""
+    if units:
+        return np.ones(units[-1], bool)
+    embedding = np.ones(options.embedding_dim, bool)
+    return np.concatenate(
+        [embedding if spec.kind == "ids" else np.repeat([True, False], spec.length) for spec in specs]
+    )
 
 
 def _width(specs: Sequence[InputSpec], options: ModelOptions) -> int:

@@ -264,9 +264,22 @@ def test_with_a_linear_path_what_is_alike_on_both_sides_starts_alike(linear_path
     assert (cosine > 0.4) == linear_path
 
 
+def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products() -> None:
+    update = {"content_units": (), "preference_units": (), "tower_units": (9, 7), "linear_path": True}
+    specs = [
+        floats(f"{side}_{part}", side, part, width)
+        for side in ("user", "item")
+        for part, width in (("content", 4), ("preference", 3))
+    ]
+    model = build_dropoutnet(specs, OPTIONS.model_copy(update=update | {"similarity": "dot"}), seed=3)
+    inputs = rows_of(specs)
+    parts = [(inputs[f"user_{part}"] * inputs[f"item_{part}"]).sum(axis=1) for part in ("content", "preference")]
+    np.testing.assert_allclose(np.asarray(model(inputs)["score"]), sum(parts), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="it is this test that starts the other backend")
 def test_dropout_and_pooling_hold_on_jax_as_well() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "epoch_within or [max] or starts_alike", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "epoch_within or [max] or starts_a", __file__]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

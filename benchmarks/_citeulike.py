@@ -110,7 +110,7 @@ def published_split(folder: Path, name: str, shape: tuple[int, int]) -> Split:
 
 
 def seeded_split(pairs: Any, name: str, seed: int, among: npt.NDArray[np.int64] | None = None) -> Split:
-    """Hide HIDDEN_SHARE of each item's pairs (`warm`) or of the items `among` with all their pairs (`cold`), by seed."""
+    """Hide HIDDEN_SHARE of each item's pairs (`warm`), or of the items `among` all their pairs (`cold`), by seed."""
     generator = np.random.default_rng([seed, ["warm", "cold"].index(name)])
     coo = pairs.tocoo()
     if name == "warm":

@@ -3,6 +3,7 @@
 `python -m benchmarks._citeulike_als FOLDER` reads FOLDER/train.npz (a sparse matrix) and leaves FOLDER/factors.npz.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -20,16 +21,24 @@ OPTIONS = FactorOptions(rank=200, alpha=10.0, regularisation=0.1, iterations=15,
 
 
 def als_factors(train: Any, folder: Path) -> tuple[Floats, Floats]:
-    """(users, 200), (items, 200): zeros for whoever has no pair. What lies in `folder` from the same pairs is kept."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """(users, 200), (items, 200): zeros for whoever has no pair. `folder` keeps them for equal pairs and OPTIONS."""
+    folder /= cache_key(train, OPTIONS)
     made = folder / "factors.npz"
-    if not made.exists() or (sparse.load_npz(folder / "train.npz") != train).nnz:
-        made.unlink(missing_ok=True)
+    if not made.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         sparse.save_npz(folder / "train.npz", train)
         environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
         subprocess.run([sys.executable, "-m", __spec__.name, str(folder)], check=True, env=environment)
     with np.load(made) as factors:
         return factors["user"], factors["item"]
+
+
+def cache_key(train: Any, options: FactorOptions) -> str:
+    """A digest of the pairs and of all options: other factors have another key."""
+    digest = hashlib.blake2b(options.model_dump_json().encode(), digest_size=8)
+    for array in (np.array(train.shape), train.indptr, train.indices):
+        digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def main(folder: Path) -> None:
@@ -47,7 +56,9 @@ def main(folder: Path) -> None:
         known = frames[side].toArrow()
         found[side] = np.zeros((rows, OPTIONS.rank), np.float32)
         found[side][known[f"{side}_id"].to_numpy().astype(np.int64)] = np.stack(known["factor"].to_numpy())
-    np.savez(folder / "factors.npz", **found)
+    # Under its name only when whole: what lies there is taken as it is.
+    np.savez(folder / "part.npz", **found)
+    (folder / "part.npz").rename(folder / "factors.npz")
     spark.stop()
 
 

@@ -1,32 +1,71 @@
-"""Factors without the pair at hand: a vector may be an input of a row whose label had no part in it. [numpy]"""
+"""Factors that a pair had no part in: inputs of a row whose label did not help to make them. [numpy, scipy]
 
+Solving a user's vector anew without a pair is not enough: the vectors of the user's other items were fitted with that
+pair, and bring it back. On held-out pairs such inputs promised a recall@100 of 0.66 where 0.50 was the truth.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks._citeulike import Floats
+from benchmarks._citeulike import Floats, pair_matrix
+from pipelines.config import FactorOptions
+
+PARTS = 10
+"""Of the pairs. More leave more pairs to learn from, and cost a fit each."""
+SWEEPS = 8
+"""Of least squares over both sides, from the whole factors on: what they knew of the part's pairs wears off."""
 
 
-def leave_one_out(train: Any, others: Floats, alpha: float, regularisation: float) -> tuple[Floats, Floats]:
-    """The implicit ALS step for the rows of `train` (CSR), and the same without each pair.
+@dataclass(frozen=True)
+class HeldOut:
+    """Of each training pair, in the order of `train.indices`, the vectors of its two sides fitted without it."""
 
-    A row x minimises Σ_j c_j (p_j - x·y_j)² + λ n |x|² over all columns' vectors y, given as `others` (columns, f),
-    where p_j = 1 and c_j = 1 + α for the row's n pairs, else 0 and 1 (Hu, Koren and Volinsky, ICDM 2008, with MLlib's
-    weighted λ). Taking a pair away is a rank-one change of the normal equations, so that all n solutions of a row cost
-    one factorisation (Sherman and Morrison 1950); λ n stays as it is. Returns (rows, f), zeros for a row without pairs,
-    and (pairs, f) in the order of `train.indices`.
+    part: npt.NDArray[np.int64]
+    """(pairs,) Pairs of one part share one fit: vectors of different parts are not quite of one space."""
+    user: Floats
+    """(pairs, f); NaN where the user has no pair left."""
+    item: Floats
+
+
+def held_out(train: Any, items: Floats, options: FactorOptions, seed: int) -> HeldOut:
+    """For each part of the pairs (by seed), least squares in turn without them, from the whole's `items` on."""
+    coo = train.tocoo()
+    part = np.random.default_rng(seed).integers(0, PARTS, train.nnz)
+    user, item = (np.full((train.nnz, items.shape[1]), np.nan, np.float32) for _ in range(2))
+    for number in range(PARTS):
+        out = part == number
+        rest = pair_matrix(coo.row[~out], coo.col[~out], train.shape)
+        transposed, mine = rest.T.tocsr(), items
+        for _ in range(SWEEPS):
+            theirs = least_squares(rest, mine, options)
+            mine = least_squares(transposed, theirs, options)
+        theirs[rest.getnnz(axis=1) == 0] = np.nan
+        mine[rest.getnnz(axis=0) == 0] = np.nan
+        user[out], item[out] = theirs[coo.row[out]], mine[coo.col[out]]
+    return HeldOut(part, user, item)
+
+
+def least_squares(pairs: Any, others: Floats, options: FactorOptions) -> Floats:
+    """(rows, f) of the rows of `pairs` (CSR), given the columns' vectors `others` (columns, f); zeros without a pair.
+
+    A row x minimises Σ_j c_j (p_j - x·y_j)² + λ n |x|² over all columns' vectors y, where p_j = 1 and c_j = 1 + α for
+    the row's n pairs, else 0 and 1 (Hu, Koren and Volinsky, ICDM 2008, with MLlib's weighted λ). In the eigenvectors
+    of the Gram matrix all but the pairs' part is diagonal, so that a row costs n equations (Woodbury's identity).
     """
-    gram = others.T.astype(np.float64) @ others
-    whole = np.zeros((train.shape[0], others.shape[1]), np.float32)
-    left_out = np.empty((train.nnz, others.shape[1]), np.float32)
-    for row in np.flatnonzero(np.diff(train.indptr)):
-        pairs = slice(train.indptr[row], train.indptr[row + 1])
-        known = others[train.indices[pairs]].astype(np.float64)
-        normal = gram + alpha * (known.T @ known) + regularisation * len(known) * np.eye(len(gram))
-        solved = np.linalg.solve(normal, known.T).T
-        x = (1 + alpha) * solved.sum(axis=0)
-        own = np.einsum("nf,nf->n", known, solved)
-        shift = alpha * (known @ x - (1 + alpha) * own) / (1 - alpha * own)
-        whole[row] = x
-        left_out[pairs] = x + (shift - (1 + alpha))[:, None] * solved
-    return whole, left_out
+    alpha = options.alpha
+    lengths, axes = np.linalg.eigh(others.T.astype(np.float64) @ others)
+    turned = (others @ axes).astype(np.float32)
+    counts = np.diff(pairs.indptr)
+    solved = np.zeros((pairs.shape[0], others.shape[1]), np.float32)
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        known = turned[pairs.indices[pairs.indptr[rows][:, None] + np.arange(count)]]
+        damped = known / (np.maximum(lengths, 0) + options.regularisation * count).astype(np.float32)
+        products = damped @ known.transpose(0, 2, 1)
+        right = (1 + alpha) * products.sum(axis=2, keepdims=True)
+        inner = np.linalg.solve(products + np.eye(count, dtype=np.float32) / alpha, right)[:, :, 0]
+        solved[rows] = np.einsum("bnf,bn->bf", damped, 1 + alpha - inner)
+    return np.asarray(solved @ axes.T, np.float32)

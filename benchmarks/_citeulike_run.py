@@ -90,7 +90,7 @@ def models_of(split: Split, articles: Articles, cache: Path, seeds: range, valid
         add("kNN on tags", baselines.content_knn(split, tfidf(articles.tags)))
         add(RIDGE, baselines.ridge_scores(split, dense, users, items))
     add(CONTENT_KNN, baselines.content_knn(split, space))
-    sides = sides_of(split, dense[:, :TOWER_WIDTH], users)
+    sides = sides_of(split, dense[:, :TOWER_WIDTH], users, items)
     for model, recipe in RECIPES.items():
         for seed in seeds:
             started = time.monotonic()

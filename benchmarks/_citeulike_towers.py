@@ -2,8 +2,8 @@
 
 Both read a side's factors by a reference model, and content: the item's own, and of a user the mean of the items'.
 There are no times here, so that a pair has to be kept out of its own inputs. *End to end*, each pair's inputs are made
-without it: the mean of the user's other items, and factors solved anew without the pair. *Reconstruction* looks at no
-label: the factors are inputs, and the scores they give are the target (Volkovs, Yu and Poutanen, NIPS 2017).
+without it: the mean of the user's other items, and factors fitted without its part of the pairs. *Reconstruction* looks
+at no label: the factors are inputs, and the scores they give are the target (Volkovs, Yu and Poutanen, NIPS 2017).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from benchmarks._citeulike import Floats, Scores, Split, dot_scores
 from benchmarks._citeulike_als import OPTIONS
-from benchmarks._citeulike_factors import leave_one_out
+from benchmarks._citeulike_factors import HeldOut, held_out
 from pipelines.config import ModelOptions, TrainingOptions
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
 from pipelines.training.facts import facts_of
@@ -25,6 +25,8 @@ from pipelines.training.fit import fit
 from schemas.fitted import InputSpec
 
 Ints = npt.NDArray[np.int64]
+CONTENT_LENGTH = 6.0
+"""Of an item's or user's content, where a factor has the square root of their number: chosen on the folds."""
 _EMBED_ROWS = 1024
 COOLING_SEEDS = 1_000_000
 """Added to the seed, so that the last epoch has an order of its own."""
@@ -51,10 +53,8 @@ class Sides:
     user: Floats
     """(users, f) reference factors, of unit variance; zeros where there are none."""
     item: Floats
-    user_without: Floats
-    """(pairs, f) in the order of `split.train.indices`: the row's user without the pair; …"""
-    item_without: Floats
-    """… its item, likewise."""
+    without: HeldOut
+    """The same of every pair, from fits that it had no part in."""
 
     @cached_property
     def sums(self) -> tuple[Floats, Floats]:
@@ -64,23 +64,12 @@ class Sides:
         return np.asarray(train @ self.content, np.float32), counts
 
 
-def sides_of(split: Split, content: Floats, users: Floats) -> Sides:
-    """Item factors are solved for the reference model's user factors, and these anew for them: both fit each other."""
-    columns = split.train.T.tocsr()
-    item, item_without = leave_one_out(columns, users, OPTIONS.alpha, OPTIONS.regularisation)
-    user, user_without = leave_one_out(split.train, item, OPTIONS.alpha, OPTIONS.regularisation)
-    # Pairs of the transposed matrix come item by item.
-    owner = columns.tocoo()
-    by_user = np.lexsort((owner.row, owner.col))
-    known = item[split.train.getnnz(axis=0) > 0].std()
-    return Sides(
-        split,
-        content,
-        user / user.std(),
-        item / known,
-        user_without / user.std(),
-        item_without[by_user] / known,
-    )
+def sides_of(split: Split, content: Floats, users: Floats, items: Floats) -> Sides:
+    """From the reference model's factors."""
+    without = held_out(split.train, items, OPTIONS, seed=0)
+    mine, theirs = (1 / part[part.any(axis=1)].std() for part in (users, items))
+    scaled_without = HeldOut(without.part, without.user * mine, without.item * theirs)
+    return Sides(split, content, users * mine, items * theirs, scaled_without)
 
 
 def specs_of(sides: Sides) -> tuple[InputSpec, ...]:
@@ -119,10 +108,11 @@ class Rows:
         }
 
     def epoch(self, number: int) -> Any:
-        """The tf.data.Dataset of one epoch: all full batches of the shuffled pairs."""
+        """The tf.data.Dataset of one epoch: full batches of the shuffled pairs."""
         generator = np.random.default_rng([self.seed, number])
         train = self.sides.split.train
-        pair = generator.permutation(train.nnz)
+        # Vectors of one batch are compared with each other: they come from one fit.
+        pair = generator.permutation(train.nnz) if self.reconstruct else self._part_by_part(generator)
         user, item = self.keys["user_key"][pair], self.keys["item_key"][pair]
         if self.reconstruct:
             # Half of the items are such as the reference model scores high, half are any that it knows.
@@ -135,13 +125,20 @@ class Rows:
         held = self._constants
         return batches.map(lambda *keys: self._batch(held, *keys)).prefetch(2).with_options(options)
 
+    def _part_by_part(self, generator: np.random.Generator) -> Ints:
+        """Full batches, each of one part of the pairs, in any order."""
+        part, size = self.sides.without.part, self.batch_size
+        each = [generator.permutation(np.flatnonzero(part == number)) for number in np.unique(part)]
+        batches = np.concatenate([rows[: len(rows) // size * size].reshape(-1, size) for rows in each])
+        return generator.permutation(batches).ravel()
+
     def _batch(self, held: Mapping[str, Any], user: Any, item: Any, pair: Any) -> Any:
         own = tf.gather(held["content"], item)
         sums, count = tf.gather(held["sums"], user), tf.gather(held["counts"], user)
         if self.reconstruct:
             user_factor, item_factor = tf.gather(held["user"], user), tf.gather(held["item"], item)
         else:
-            user_factor, item_factor = tf.gather(held["user_without"], pair), tf.gather(held["item_without"], pair)
+            user_factor, item_factor = tf.gather(held["user"], pair), tf.gather(held["item"], pair)
             sums, count = sums - own, count - 1
         inputs = {
             "user_content": scaled(tf.where(count > 0, tf.math.l2_normalize(sums, axis=1), np.nan)),
@@ -160,15 +157,15 @@ class Rows:
         """Once in the graph's memory, not once a batch."""
         sides = self.sides
         arrays = {"content": sides.content, "sums": sides.sums[0], "counts": sides.sums[1]}
-        arrays |= {"user": sides.user, "item": sides.item} if self.reconstruct else {}
-        arrays |= {} if self.reconstruct else {"user_without": sides.user_without, "item_without": sides.item_without}
+        factors = sides if self.reconstruct else sides.without
+        arrays |= {"user": factors.user, "item": factors.item}
         with tf.device("CPU"):
             return {name: tf.constant(array) for name, array in arrays.items()}
 
 
 def scaled(unit_rows: Any) -> Any:
-    """Unit rows to numbers about as large as normalised numbers are."""
-    return unit_rows * float(np.sqrt(unit_rows.shape[-1]))
+    """Unit rows to the length that content has beside factors at the start."""
+    return unit_rows * CONTENT_LENGTH
 
 
 def train_towers(sides: Sides, recipe: Recipe, seed: int) -> Scores:

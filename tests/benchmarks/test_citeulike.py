@@ -5,27 +5,50 @@ import pytest
 from scipy import sparse
 
 from benchmarks._citeulike import Split, fold, measure, pair_matrix, seeded_split
-from benchmarks._citeulike_factors import leave_one_out
+from benchmarks._citeulike_als import cache_key
+from benchmarks._citeulike_factors import held_out, least_squares
+from pipelines.config import FactorOptions
 
 DRAW = np.random.default_rng(5)
+OPTIONS = FactorOptions(rank=3, alpha=10.0, regularisation=0.1)
 PAIRS = sparse.csr_matrix(DRAW.random((30, 40)) < 0.2).astype(float)
 
 
-def test_a_vector_without_a_pair_is_what_the_equations_give_without_it() -> None:
+def test_least_squares_solve_the_normal_equations_of_each_row() -> None:
     vectors = DRAW.normal(size=(40, 3)).astype("float32")
-    whole, left_out = leave_one_out(PAIRS, vectors, alpha=10.0, regularisation=0.1)
+    solved = least_squares(PAIRS, vectors, OPTIONS)
     for row in (0, 7):
-        items = PAIRS[row].indices
+        mine = vectors[PAIRS[row].indices].astype("float64")
+        normal = vectors.T @ vectors + 10 * mine.T @ mine + 0.1 * len(mine) * np.eye(3)
+        np.testing.assert_allclose(solved[row], np.linalg.solve(normal, 11 * mine.sum(0)), rtol=1e-3, atol=1e-5)
 
-        def solved(rated, row=row):
-            mine = vectors[rated].astype("float64")
-            normal = vectors.T @ vectors + 10 * mine.T @ mine + 0.1 * PAIRS[row].nnz * np.eye(3)
-            return np.linalg.solve(normal, 11 * mine.sum(0))
 
-        np.testing.assert_allclose(whole[row], solved(items), rtol=1e-3, atol=1e-5)
-        for place in range(len(items)):
-            without = left_out[PAIRS.indptr[row] + place]
-            np.testing.assert_allclose(without, solved(np.delete(items, place)), rtol=1e-3, atol=1e-5)
+def test_factors_held_out_know_nothing_of_pairs_that_only_chance_made() -> None:
+    users, items = PAIRS, DRAW.normal(size=(40, 6)).astype("float32")
+    for _ in range(10):
+        vectors = least_squares(users, items, OPTIONS)
+        items = least_squares(users.T.tocsr(), vectors, OPTIONS)
+    pairs = PAIRS.tocoo()
+    others = np.argwhere(PAIRS.toarray() == 0)
+    chance = (vectors[others[:, 0]] * items[others[:, 1]]).sum(axis=1)
+
+    def share_above(scores):
+        return np.nanmean(scores[:, None] > chance[None, :])
+
+    without = held_out(PAIRS, items, OPTIONS, seed=0)
+    assert share_above((vectors[pairs.row] * items[pairs.col]).sum(axis=1)) > 0.9
+    assert share_above((without.user * without.item).sum(axis=1)) < 0.6
+
+
+def test_factors_are_kept_for_equal_pairs_and_options() -> None:
+    other = PAIRS[::-1]
+    keys = {
+        cache_key(pairs, options)
+        for pairs in (PAIRS, other)
+        for options in (OPTIONS, OPTIONS.model_copy(update={"alpha": 3.0}))
+    }
+    assert len(keys) == 4
+    assert cache_key(PAIRS.copy(), OPTIONS) in keys
 
 
 @pytest.mark.parametrize("name", ["warm", "cold"])

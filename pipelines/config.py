@@ -472,6 +472,9 @@ class ModelOptions(Options):
     preference_dropout: Share = 0.5
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
     (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md."""
+    missing: Literal["learned", "zero"] = "learned"
+    """What stands for a preference part that is missing. learned: a vector, and a mask that says so; zero: zeros and no
+    mask, as in the paper, which cannot be told from behaviour that happens to be read as zeros."""
 
 
 class LossOptions(Options):

@@ -179,7 +179,7 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
 
     The values that are there are not rescaled for those that were dropped: missing is a state of its own, and a mask
     bit says so. Hence a warm row looks alike in training and in serving. (Volkovs, Yu, Poutanen: DropoutNet, NIPS 2017,
-    drops to zero instead.)
+    drops to zero instead: `zero` does so, without the bit, from which the next layer would learn a vector of its own.)
     """
 
     def __init__(
@@ -191,10 +191,12 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
         *,
         seed: int,
         name: str,
+        zero: bool = False,
     ) -> None:
         super().__init__(name=name)
         self.fields = fields
         self.width = width
+        self.zero = zero
         self.dropout = dropout
         self.field_dropout = field_dropout
         self.field_randomness = keras.random.SeedGenerator(derived_seed(seed, name, "field_dropout"))
@@ -203,10 +205,15 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, inputs_shape: Any) -> None:
         """Make the vector that stands for the whole part."""
+        if self.zero:
+            return
         self.missing = self.add_weight(shape=(self.width,), initializer=self.start, name="missing")
 
     def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
-        """Arrays by input name -> (n, width + 1). `missing_preference` is one for all rows, or (n, 1)."""
+        """Arrays by input name -> (n, width + 1); without a mask (n, width).
+
+        `missing_preference` is one for all rows, or (n, 1).
+        """
         if training and self.field_dropout > 0:
             inputs = drop_fields(inputs, self.fields.specs, self.field_dropout, self.field_randomness)
         missing = ops.logical_or(self.fields.nothing_known(inputs), missing_preference)
@@ -214,6 +221,8 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
             missing = ops.logical_or(
                 missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout.value
             )
+        if self.zero:
+            return ops.where(missing, 0.0, self.fields(inputs))
         value = ops.where(missing, ops.convert_to_tensor(self.missing), self.fields(inputs))
         return ops.concatenate([value, ops.cast(missing, self.compute_dtype)], axis=1)
 

@@ -56,7 +56,10 @@ class Tower(keras.Model):  # type: ignore[misc]
             fields = Fields(mine, bag, options.preference_units, seed=derived_seed(seed, name), name="fields")
             width = options.preference_units[-1] if options.preference_units else _width(mine, options)
             dropout = DropoutShare(options.preference_dropout, options.preference_dropout_end, name="dropout")
-            self.preferences.append(Preference(fields, width, dropout, options.field_dropout, seed=seed, name=name))
+            zero = options.missing == "zero"
+            self.preferences.append(
+                Preference(fields, width, dropout, options.field_dropout, seed=seed, name=name, zero=zero)
+            )
         self.side_dropout = options.side_dropout
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "side_dropout"))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True, zero_start=options.linear_path)

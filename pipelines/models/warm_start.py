@@ -9,7 +9,7 @@ from pipelines.errors import ConfigError
 from pipelines.models.dropoutnet import DropoutNet
 from schemas.fitted import EncoderState, InputSpec
 
-_SHAPING = ("embedding_dim", "content_units", "preference_units", "tower_units", "similarity", "pooling")
+_SHAPING = ("embedding_dim", "content_units", "preference_units", "tower_units", "similarity", "pooling", "missing")
 """Options that say what weights there are, or what they mean."""
 
 

@@ -104,6 +104,18 @@ def test_a_preference_that_is_missing_is_not_one_of_zeros() -> None:
         assert np.abs(known[side] - missing[side]).max() > 1e-3
 
 
+@pytest.mark.parametrize("stands_for_it", ["learned", "zero"])
+def test_what_is_missing_reads_as_a_vector_of_its_own_or_as_zeros(stands_for_it) -> None:
+    model = build_dropoutnet(BOTH, OPTIONS.model_copy(update={"missing": stands_for_it}), 1)
+    for tower in (model.user_tower, model.item_tower):
+        for dense in tower.preferences[0].fields.mlp.denses:
+            for weight in dense.weights:  # so that any behaviour is read as zeros
+                weight.assign(np.zeros(weight.shape))
+    known, missing = embeddings(model, rows_of(BOTH)), embeddings(model, rows_of(BOTH), missing_preference=True)
+    for side in known:
+        assert np.allclose(known[side], missing[side], atol=1e-6) == (stands_for_it == "zero")
+
+
 def test_truly_missing_asked_for_and_dropped_are_one_state() -> None:
     always = build_dropoutnet(BOTH, OPTIONS.model_copy(update={"preference_dropout": 1.0}), 1)
     inputs = rows_of(BOTH)

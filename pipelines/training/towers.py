@@ -1,0 +1,62 @@
+"""One training of the towers, from a configuration and its records to a scorer. Where both come from is the jobs'."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.config import Config
+from pipelines.content.layout import factor_inputs
+from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
+from pipelines.retrieval.factors import Factors
+from pipelines.retrieval.scorer import Scorer
+from pipelines.storage import Dataset
+from pipelines.training.calibrate import calibrate
+from pipelines.training.catalogue import with_catalogue
+from pipelines.training.factors import WithFactors, with_factors
+from pipelines.training.facts import read_facts
+from pipelines.training.fit import History, Rows, fit
+from pipelines.training.input import Input, damage_named, open_input
+from schemas.fitted import EncoderState
+
+Start = Callable[[DropoutNet, EncoderState, Factors | None], None]
+"""(built model, its inputs, reference factors): gives the model the weights that it starts from."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    scorer: Scorer
+    history: History
+
+
+def needs_factors(config: Config) -> bool:
+    """Whether training reconstructs or reads the reference factors."""
+    return bool(config.model.factors or config.training.losses.reconstruction)
+
+
+def train_towers(
+    config: Config, records: Dataset, factors: Factors | None = None, start: Start | None = None
+) -> Trained:
+    """Build, fit and calibrate as the configuration says; its best epoch. Without `start`, from scratch."""
+    options, seed = config.training, config.seed
+    state = EncoderState.model_validate(records.read_json("encoder"))
+    read = open_input(records, "train", options.batch_size, seed=seed, shuffle=True)
+    held = open_input(records, "validation", options.batch_size, seed=seed, shuffle=False)
+    batches: Input | WithFactors = read
+    validation: Rows | None = held if held.rows else None
+    if factors is not None:
+        batches = with_factors(read, factors, config)
+        validation = with_factors(held, factors, config) if held.rows else None
+    train: Rows = batches
+    if options.losses.catalogue_negatives:
+        train = with_catalogue(batches, records, options.losses, seed)
+    if factors is not None and config.model.factors:
+        state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
+    model = build_dropoutnet(state.inputs, config.model, seed, state.idf)
+    if start is not None:
+        start(model, state, factors)
+    with damage_named(read, held):
+        known = read_facts(records, options)
+        history = fit(model, train, validation, options, seed, facts=known, warm=start is not None)
+        calibration = calibrate(model, validation) if config.model.calibrate and validation is not None else None
+    return Trained(Scorer(model, state, factors if config.model.factors else None, calibration), history)

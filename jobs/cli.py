@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import CHAIN, FACTORS, IMAGE_JOBS, job_named
+from jobs.launch import ABLATE, CHAIN, FACTORS, IMAGE_JOBS, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -18,6 +18,7 @@ _ABOUT = {
     "evaluate_model": "rank the catalogue as it was at each test moment, beside baselines",
     "promote_model": "challenger to champion, where the gate allows",
     "recommend": "embeddings and top-K for every user, new ones included",
+    "ablate": "train variants of the model on the same records and compare them on validation",
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
 }
@@ -25,7 +26,7 @@ _ABOUT = {
 
 def usage() -> str:
     """The help page."""
-    listed = (CHAIN, (FACTORS,), IMAGE_JOBS)
+    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS)
     jobs, factors, beside = ("\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed)
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
 
@@ -57,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.run import main as run_chain
 
         return run_chain(rest)
-    if name not in (*CHAIN, FACTORS, *IMAGE_JOBS):
-        known = ", ".join((*CHAIN, FACTORS, *IMAGE_JOBS))
+    if name not in (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS):
+        known = ", ".join((*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS))
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
     return run_job(job_named(name), rest)

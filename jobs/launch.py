@@ -44,6 +44,9 @@ CHAIN = (
 FACTORS = "compute_factors"
 """The job that `thaw run` runs after compute_preferences where the configuration has `factors`."""
 
+ABLATE = "ablate"
+"""The job beside the chain that trains variants of the model and compares them."""
+
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
@@ -320,7 +323,7 @@ def check_configuration(name: str, parents: Mapping[str, Dataset], config: Confi
 
 def maker_of(dataset: str) -> str:
     """The job that publishes a dataset; the dataset's own name where none does."""
-    return next((job for job in (*CHAIN, FACTORS, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
+    return next((job for job in (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
 
 
 def job_dataset(name: str) -> str:
@@ -337,6 +340,7 @@ def job_dataset(name: str) -> str:
         "evaluate_model": "evaluation",
         "promote_model": "promotion",
         "recommend": "recommendations",
+        "ablate": "ablation",
         "write_image_records": "image_records",
         "embed_content": "content_vectors",
     }[name]

@@ -9,7 +9,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -561,6 +561,30 @@ class EvaluationOptions(Options):
     their differences are paired. Absent: none. `--against` on the command line is short for it."""
 
 
+class AblationOptions(Options):
+    """What `thaw ablate` changes, one thing at a time. Every variant trains on the same records; keys are those of
+    `model` and `training`, written as for --set."""
+
+    vary: dict[str, tuple[Any, ...]] = {}
+    """Option -> the values it is to take: `model.preference_dropout: [0, 0.5, 1]`."""
+    variants: dict[str, dict[str, Any]] = {}
+    """Name -> options that change together: `pointwise alone: {training.losses.softmax: 0}`."""
+    seeds: int = Field(5, ge=1)
+    """Trainings of each variant: the configured seed, and those after it. Five show how far seeds are apart."""
+    train_shards: int | None = Field(None, ge=1)
+    """Train on the first so many shards: records are shuffled globally, so they are a sample of all. Absent: on all."""
+
+    @model_validator(mode="after")
+    def _within_training(self) -> "AblationOptions":
+        for key in (*self.vary, *(key for changes in self.variants.values() for key in changes)):
+            if key.partition(".")[0] not in ("model", "training") or "." not in key:
+                raise ValueError(
+                    f"what is varied must be an option of `model` or `training`, because all variants train on the "
+                    f"same records, got {key!r}; to compare other options, run `thaw run` once for each"
+                )
+        return self
+
+
 class TrackingOptions(Options):
     """MLflow."""
 
@@ -779,6 +803,7 @@ class Config(Options):
     model: ModelOptions = ModelOptions()
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
+    ablation: AblationOptions = AblationOptions()
     tracking: TrackingOptions = TrackingOptions()
     promotion: PromotionOptions = PromotionOptions()
     recommend: RecommendOptions = RecommendOptions()
@@ -936,9 +961,15 @@ def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
             raise ConfigError(
                 f"the value of --set {key} must be YAML, got {value!r}; correct it, and quote it"
             ) from None
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        merged = _merge(merged, nested)
+        merged = _merge(merged, _nested(key, nested))
+    return parse_config(merged)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The configuration with other values of some options, `a.b` -> value. Raises ConfigError as `load_config` does."""
+    merged = config.model_dump(mode="json", exclude_unset=True)
+    for key, value in changes.items():
+        merged = _merge(merged, _nested(key, value))
     return parse_config(merged)
 
 
@@ -950,6 +981,14 @@ def parse_config(raw: dict[str, Any]) -> Config:
         raise ConfigError(
             "\n".join(_explain(e["type"], e["loc"], e["msg"], e.get("input")) for e in error.errors())
         ) from None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """`a.b` and a value as {a: {b: value}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config import EvaluationOptions
-from pipelines.evaluation.assess import Bootstrap, differences, label_metrics, published, ranking_metrics
+from pipelines.evaluation.assess import Bootstrap, Measured, differences, label_metrics, published, ranking_metrics
 from pipelines.evaluation.calibration import curve_rows, reliability
 from pipelines.evaluation.inputs import Measurable
 from pipelines.evaluation.metrics import Bools, Ints
@@ -21,6 +21,15 @@ MODEL = "model"
 """The ranker that is judged; all others are baselines."""
 AGAINST = "against"
 """The registered model that it is compared with."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One split as measured: every metric with its resamples, for further comparisons."""
+
+    measured: Measured
+    reliability: dict[str, list[dict[str, Any]]]
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -38,9 +47,22 @@ class Result:
 def measure_split(
     data: Measurable, name: str, rankers: Mapping[str, Ranker], options: EvaluationOptions, seed: int
 ) -> Result:
+    """What `sample_split` measures, as it is published."""
+    found = sample_split(data, name, rankers, options, seed)
+    return Result(
+        published(found.measured),
+        published(differences(found.measured, MODEL)) if MODEL in rankers else {},
+        found.reliability,
+        found.counts,
+    )
+
+
+def sample_split(
+    data: Measurable, name: str, rankers: Mapping[str, Ranker], options: EvaluationOptions, seed: int
+) -> Sampled:
     """Rank the positives of a split by the evaluation clock, score all its labelled examples, and cut both into slices.
 
-    The split is in order of (event_time, example_id).
+    The split is in order of (event_time, example_id). Equal data and seed give equal resamples, whatever is ranked.
     """
     split, history = data.splits[name], data.history
     users, items = codes(split["user_id"], history.user_ids), codes(split["item_id"], history.item_ids)
@@ -69,9 +91,8 @@ def measure_split(
     parts = {name: mask[rows] for name, mask in masks.items()}
     placed = ranking_metrics(ranked.places, users[rows], as_of[rows], parts, options.ks, bootstrap)
     measured = {name: {part: placed[name][part] | judged[name][part] for part in placed[name]} for name in rankers}
-    return Result(
-        published(measured),
-        published(differences(measured, MODEL)) if MODEL in rankers else {},
+    return Sampled(
+        measured,
         {name: curve_rows(reliability(predicted, labels)) for name, predicted in chances.items()},
         {"examples": split.num_rows, **ranked.counts},
     )

@@ -1,0 +1,241 @@
+"""Train variants of the configuration on the same records, several seeds each, and compare them on validation.
+
+Which options are worth their place? Each variant changes what is named and nothing else, is trained once a seed, and
+ranks the catalogue as it was at each validation moment. What comes out is each metric's mean over the seeds with its
+interval over users, and the paired difference to the configuration as it is. The test split is not touched: look here
+to choose. The next `thaw run` draws the result into its report. Nothing is registered.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+
+import fsspec
+import keras
+import yaml
+
+from jobs.launch import Context, Draft, Job, add_shorthand, code_version, find_or_make, lineage, main, relevant
+from pipelines.config import Config
+from pipelines.errors import ConfigError, InputError
+from pipelines.evaluation.ablation import Samples, Variant, compared, from_bytes, rows_of, to_bytes, told, variants_of
+from pipelines.evaluation.evaluate import MODEL, sample_split
+from pipelines.evaluation.inputs import Measurable, read_measurable
+from pipelines.evaluation.rankers import Towers
+from pipelines.evaluation.summary import headline_metrics
+from pipelines.records.audited import require_audit
+from pipelines.retrieval.factors import Factors
+from pipelines.storage import Dataset, write_file, write_json
+from pipelines.training.towers import Trained, needs_factors, train_towers
+from schemas.manifest import digest
+
+SPLIT = "validation"
+TRIALS = "ablation_trials"
+"""The dataset of which each training with its measurements is a version."""
+SECTIONS = ("model", "training", "evaluation", "labels", "factors")
+"""What a trial depends on, besides its seed."""
+EXAMPLES = """examples:
+  thaw ablate --config conf/demo.yaml --out out/demo --vary model.preference_dropout=0,0.25,0.5,0.75,1
+  thaw ablate … --vary training.losses.mask_known=true,false --vary training.losses.log_q=true,false
+  thaw ablate … --variant "pointwise alone: training.losses.softmax=0 training.losses.catalogue_negatives=0"
+  thaw ablate … --seeds 3 --train-shards 2 --set training.epochs=4    (a quick look)
+
+--out is the folder of a `thaw run` up to write_records. The same under `ablation` in YAML: vary, variants, seeds. Each
+training is kept: a run that was stopped goes on where it was, and more variants or seeds train only what is new.
+A cap is of work (epochs, shards), never of time, so that the result does not depend on the machine."""
+
+
+def run(context: Context) -> Draft:
+    """Train what is not there yet, a seed of every variant after the other, and compare."""
+    config, options = context.config, context.config.ablation
+    records = _capped(context.parents["records"], options.train_shards)
+    variants = variants_of(config)
+    for variant in variants:
+        require_audit(records.manifest, variant.config.training.allow_unaudited)
+    if not records.manifest.tables[SPLIT].rows:
+        raise InputError(
+            "an ablation needs validation rows to measure on, the records have none; widen split.validation_share"
+        )
+    seeds = range(config.seed, config.seed + options.seeds)
+    trials = _Trials(context, records)
+    found: dict[str, list[Samples]] = {variant.name: [] for variant in variants}
+    best: dict[str, list[int]] = {variant.name: [] for variant in variants}
+    # Seed by seed: a run that is stopped has whole rounds, which fewer seeds can be read from.
+    for number, seed in enumerate(seeds):
+        for place, variant in enumerate(variants, 1):
+            samples, best_epoch, line = trials.of(variant, seed)
+            found[variant.name].append(samples)
+            best[variant.name].append(best_epoch)
+            context.say(f"[{number * len(variants) + place}/{len(variants) * len(seeds)}] {line}")
+    results = {
+        "split": SPLIT,
+        "seeds": list(seeds),
+        "train_rows": records.manifest.tables["train"].rows,
+        "epochs": config.training.epochs,
+        "variants": [
+            {
+                "name": v.name,
+                "changes": v.changes,
+                "is_default": v.config == config,
+                "best_epochs": best[v.name],
+                **row,
+            }
+            for v, row in zip(variants, compared(found).values(), strict=True)
+        ],
+    }
+    for line in told(results):
+        context.say(line)
+    facts = {key: results[key] for key in ("split", "seeds", "train_rows", "epochs")}
+    return Draft(
+        tables={"results": write_json(context.staging, "results.json", results)},
+        facts={**facts, "variants": [variant.name for variant in variants]},
+        as_of=records.manifest.as_of,
+    )
+
+
+class _Trials:
+    """Trainings and what they are worth: found where they were done before, else done and published one by one."""
+
+    def __init__(self, context: Context, records: Dataset) -> None:
+        self._context, self._records = context, records
+        self._factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
+        self._measurable: Measurable | None = None
+        self._made_from = lineage(context.parents)
+
+    def of(self, variant: Variant, seed: int) -> tuple[Samples, int, str]:
+        """Its samples, its best epoch, and a line about it."""
+        config = variant.config.model_copy(update={"seed": seed})
+        key = digest(
+            [
+                TRIALS,
+                seed,
+                self._context.config.seed,
+                relevant(config, SECTIONS),
+                [shard.sha256 for shard in self._records.manifest.tables["train"].shards],
+                self._made_from,
+                _backend(),
+                code_version(),
+            ]
+        )
+        outcome = find_or_make(
+            self._context.workspace,
+            TRIALS,
+            key,
+            lambda staging: self._draft(config, staging),
+            config=config,
+            sections=SECTIONS,
+            parents=self._made_from,
+            force=False,
+            started=time.monotonic(),
+        )
+        facts = outcome.dataset.manifest.facts
+        fs, _ = fsspec.core.url_to_fs(outcome.dataset.path)
+        (path,) = outcome.dataset.table_paths("samples")
+        samples = from_bytes(fs.cat_file(path), facts["rows"])
+        values = [f"{m} {samples['all'][m].value:.4f}" for m in headline_metrics(samples["all"])]
+        state = "found" if outcome.reused else f"{outcome.seconds:.1f} s"
+        line = f"{variant.name}, seed {seed}: {', '.join(values)}, best epoch {facts['best_epoch']}  ({state})"
+        return samples, facts["best_epoch"], line
+
+    def _draft(self, config: Config, staging: str) -> Draft:
+        factors = self._factors if needs_factors(config) else None
+        trained = train_towers(config, self._records, factors)
+        samples = self._measured(trained)
+        history = trained.history
+        tables = {
+            "samples": write_file(staging, "samples.npy", to_bytes(samples)),
+            "history": write_json(staging, "history.json", history.to_json()),
+        }
+        # What hundreds of trainings leave in Keras's own registers would fill the memory.
+        keras.utils.clear_session()
+        return Draft(tables, {"rows": rows_of(samples), "best_epoch": history.best_epoch})
+
+    def _measured(self, trained: Trained) -> Samples:
+        config = self._context.config
+        if self._measurable is None:
+            parents = self._context.parents
+            self._measurable = read_measurable(parents["examples"], parents["clean"], config.labels, (SPLIT,))
+        # One seed for all: ties, clocks and resamples must be the same for every trial.
+        found = sample_split(self._measurable, SPLIT, {MODEL: Towers(trained.scorer)}, config.evaluation, config.seed)
+        return found.measured[MODEL]
+
+
+def _capped(records: Dataset, shards: int | None) -> Dataset:
+    """Records of which the training split is its first shards alone."""
+    train = records.manifest.tables["train"]
+    tables = {**records.manifest.tables, "train": train.model_copy(update={"shards": train.shards[:shards]})}
+    return Dataset(records.path, records.manifest.model_copy(update={"tables": tables}))
+
+
+def _backend() -> str:
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+def vary_override(text: str) -> str:
+    """`KEY=V1,V2` of --vary as what --set takes. Raises ConfigError where it is not that."""
+    key, equals, values = text.partition("=")
+    try:
+        listed = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError:
+        listed = None
+    if not equals or not key.strip() or not listed:
+        raise ConfigError(f"--vary must look like a.b=value,value, got {text!r}; name an option and its values")
+    return "ablation=" + json.dumps({"vary": {key.strip(): listed}})
+
+
+def variant_override(text: str) -> str:
+    """`NAME: KEY=VALUE KEY=VALUE` of --variant as what --set takes. Raises ConfigError where it is not that."""
+    name, colon, rest = text.partition(":")
+    try:
+        pairs = [word.partition("=") for word in shlex.split(rest)]
+        changes = {key: yaml.safe_load(value) for key, _, value in pairs}
+    except (ValueError, yaml.YAMLError):
+        pairs = []
+    if not colon or not name.strip() or not pairs or not all(key and equals for key, equals, _ in pairs):
+        raise ConfigError(
+            f"--variant must look like 'NAME: a.b=value c.d=value', got {text!r}; name it, and what it changes"
+        )
+    return "ablation=" + json.dumps({"variants": {name.strip(): changes}})
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to vary, and how often to train."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "--vary",
+        dest="set",
+        action="append",
+        type=vary_override,
+        default=argparse.SUPPRESS,
+        metavar="KEY=V1,V2",
+        help="one option of model or training and the values it takes; may be repeated (ablation.vary)",
+    )
+    parser.add_argument(
+        "--variant",
+        dest="set",
+        action="append",
+        type=variant_override,
+        default=argparse.SUPPRESS,
+        metavar="'NAME: KEY=V …'",
+        help="options that change together, under a name; may be repeated (ablation.variants)",
+    )
+    add_shorthand(parser, "--seeds", "ablation.seeds", "N", "trainings of each variant")
+    add_shorthand(parser, "--train-shards", "ablation.train_shards", "N", "train on so many shards alone")
+
+
+JOB = Job(
+    name="ablate",
+    dataset="ablation",
+    parents=("records", "examples", "clean"),
+    sections=("ablation", *SECTIONS),
+    run=run,
+    needs=lambda config: ("factors",) if any(needs_factors(v.config) for v in variants_of(config)) else (),
+    depends=lambda *_: _backend(),
+    arguments=arguments,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

@@ -24,6 +24,8 @@ def main() -> None:
         thaw("run", *DEMO, "--until", "write_records", "--out", out)
     thaw("ablate", *DEMO, "--config", str(VARIANTS), "--out", out)
     ablation = Workspace.open(out).current("ablation")
+    if ablation is None:
+        raise SystemExit(f"`thaw ablate` must have published its results, there are none in {out}")
     results = ablation.read_json("results")
     rows, figures = [], {}
     for row in results["variants"]:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from pipelines.errors import ConfigError, InputError
 from pipelines.records.reader import check_share, read_split, split_entry
 from pipelines.storage import Dataset
-from pipelines.training.cut import can_cut, cut
+from pipelines.training.rounds import Rounds, has_rounds
 from pipelines.training.stream import WORKERS, Stream, lanes_of, open_stream
 from schemas.records import HEADER
 from schemas.to_tf import feature_spec
@@ -83,6 +83,9 @@ class Input:
             ids = read_split(self.records, self.split, ["example_id"])["example_id"]
             share = self._shared(self._order(seed, step).batch(self.batch_size, drop_remainder=self.drop_remainder))
             found = [ids[place] for place in next(iter(share)).numpy()]
+        elif (rounds := self._rounds(self.stream, seed)) is not None:
+            share = self._shared(tf.data.Dataset.from_tensors(rounds.example_ids(step)))
+            found = next(iter(share)).numpy()
         else:
             spec = {"example_id": tf.io.FixedLenFeature((), tf.string)}
             batch = next(iter(self._serialized(self.stream, seed).skip(step)))
@@ -109,16 +112,26 @@ class Input:
         lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
         return stream.shuffled(self.batch_size, self.drop_remainder, seed, lanes, of_lanes)
 
-    def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
+    def _rounds(self, stream: Stream, seed: int) -> Rounds | None:
+        """An epoch of records whose places are known, if they are."""
         columns = self.records.manifest.tables[self.split].columns
-        spec = feature_spec(columns)
+        if not has_rounds(columns, stream):
+            return None
+        lanes, of_lanes = range(1), 1
+        if self.shuffle:
+            lanes, of_lanes = lanes_of(self.batch_size, self.process_index, self.num_processes)
+        return Rounds(stream, columns, self.batch_size, self.steps, lanes, of_lanes, seed if self.shuffle else None)
 
-        def read(batch: Any) -> Any:
-            if can_cut(columns):
-                return _split(cut(batch, columns, leave_out=frozenset({"example_id"})))
-            return _split(tf.io.parse_example(batch, spec))
-
-        return self._serialized(stream, seed).skip(start_step).map(read, num_parallel_calls=WORKERS)
+    def _streamed(self, stream: Stream, seed: int, start_step: int) -> Any:
+        if (rounds := self._rounds(stream, seed)) is not None:
+            batches = rounds.batches(start_step)
+            return (batches if self.shuffle else self._shared(batches)).map(_split)
+        spec = feature_spec(self.records.manifest.tables[self.split].columns)
+        return (
+            self._serialized(stream, seed)
+            .skip(start_step)
+            .map(lambda batch: _split(tf.io.parse_example(batch, spec)), num_parallel_calls=WORKERS)
+        )
 
     def _shared(self, batches: Any) -> Any:
         """This process's part of each batch: its rows, divided in order as evenly as can be."""
@@ -126,11 +139,11 @@ class Input:
             return batches
         index, of = self.process_index, self.num_processes
 
-        def part(rows: Any) -> Any:
-            size = rows.shape[0] or tf.shape(rows)[0]
-            return rows[index * size // of : (index + 1) * size // of]
+        def part(values: Any) -> Any:
+            size = values.shape[0] or tf.shape(values)[0]
+            return values[index * size // of : (index + 1) * size // of]
 
-        return batches.map(part)
+        return batches.map(lambda batch: tf.nest.map_structure(part, batch))
 
 
 def open_input(
@@ -180,7 +193,12 @@ def damage_named(*inputs: Input) -> Iterator[None]:
     """Within, what TensorFlow cannot read of a streamed split is a CorruptDatasetError that names the shard."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError):
+    except (
+        tf.errors.DataLossError,
+        tf.errors.NotFoundError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.UnknownError,  # an OSError of `rounds`
+    ):
         for opened in inputs:
             if opened.stream is not None:
                 opened.stream.verify()

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs.launch import Context, Draft, Job, add_runner, main
 from pipelines.content.fit import fit_encoder
-from pipelines.errors import LeakageError
+from pipelines.errors import DuplicateError, LeakageError
 from pipelines.examples.audit.encoder import check_encoder
 from pipelines.examples.audit.report import AuditReport
 from pipelines.features import feature_set
@@ -67,7 +67,12 @@ def run(context: Context) -> Draft:
         if catalogue is not None:
             placed = placed.union(place_catalogue(catalogue, state, config.seed, options.num_shards))
         written = write_shards(placed, context.staging, names, spans)
-    for shard in written:
+    for (split, _), shard in zip(places, written, strict=True):
+        if shard.duplicate and catalogue is not None and split == CATALOGUE:
+            raise DuplicateError(
+                f"an item must be in the catalogue once at a clock, {_repeated(catalogue)} is there several times; "
+                "run `thaw build_examples` again"
+            )
         if shard.duplicate:
             raise duplicate_error(shard.duplicate, _rows_of(examples, shard.duplicate))
     of_split = {s: [w for w, (split, _) in zip(written, places, strict=True) if split == s] for s in splits}
@@ -111,6 +116,13 @@ def _rows_of(examples: DataFrame, example_id: str) -> list[str]:
     names = ("user_id", "item_id", "event_time", "negative_index")
     rows = examples.where(F.col("example_id") == example_id).select(*names).sort(*names).limit(2).collect()
     return [", ".join(f"{name} {row[name]}" for name in names) for row in rows]
+
+
+def _repeated(catalogue: DataFrame) -> str:
+    """What names the first row of the catalogue that is not alone, for people."""
+    names = ("item_id", "as_of", "known_by")
+    row = catalogue.groupBy(*names).count().where("count > 1").sort(*names).limit(1).collect()[0]
+    return ", ".join(f"{name} {row[name]}" for name in names)
 
 
 JOB = Job(

@@ -19,6 +19,9 @@ records: {num_shards: 2}
 """
 
 
+pytestmark = pytest.mark.usefixtures("interpreted")
+
+
 def audit(passed: bool) -> Dataset:
     return Dataset("nowhere", Manifest(dataset="audit", tables={}, seed=7, facts={"audit": {"passed": passed}}))
 
@@ -48,8 +51,8 @@ def config(tmp_path_factory):
     return load_config([path])
 
 
-def staged_examples(folder: Path, config, twice: bool) -> Dataset:
-    """90 examples of three splits, one id given to two of them if `twice`, and 40 rows of the catalogue."""
+def staged_examples(folder: Path, config, twice: str = "") -> Dataset:
+    """90 examples of three splits and 40 rows of the catalogue; `twice`: in which of them one row is named twice."""
     import pyarrow as pa
 
     from pipelines.features import feature_set
@@ -59,7 +62,7 @@ def staged_examples(folder: Path, config, twice: bool) -> Dataset:
     contract = example_table(feature_set(config))
     rows = [
         {
-            "example_id": f"{5 if twice and n == 8 else n:032x}",
+            "example_id": f"{5 if twice == 'examples' and n == 8 else n:032x}",
             "user_id": f"u{n % 7}",
             "item_id": f"i{n % 11}",
             "event_time": 1_700_000_000_000_000 + n,
@@ -77,7 +80,7 @@ def staged_examples(folder: Path, config, twice: bool) -> Dataset:
         {
             "as_of": 1_700_000_000_000_000 + clock,
             "known_by": 1_700_000_000_000_001 + clock,
-            "item_id": f"i{n}",
+            "item_id": f"i{3 if twice == 'catalogue' and n == 7 else n}",
             "in_effect_from": 0,
             "in_effect_to": 2**62,
             "exists_from": 1_600_000_000_000_000 + n,
@@ -99,7 +102,7 @@ def staged_examples(folder: Path, config, twice: bool) -> Dataset:
     return Dataset(str(folder), Manifest(dataset="examples", tables=tables, seed=7, as_of=as_of))
 
 
-def run(spark, config, tmp_path: Path, twice: bool = False, writer: str = "spark"):
+def run(spark, config, tmp_path: Path, twice: str = "", writer: str = "spark"):
     from jobs.launch import Context
     from jobs.write_records import JOB
     from pipelines.config import BeamOptions
@@ -114,11 +117,17 @@ def run(spark, config, tmp_path: Path, twice: bool = False, writer: str = "spark
     return staging, JOB.run(Context(config, workspace, None, both, staging))
 
 
-def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(spark, config, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def by_spark(spark, config, tmp_path_factory):
+    """What the job wrote by Spark: its folder and its draft."""
+    return run(spark, config, tmp_path_factory.mktemp("by_spark"))
+
+
+def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(by_spark) -> None:
     from pipelines.records.reader import read_split
     from schemas.fitted import EncoderState
 
-    staging, draft = run(spark, config, tmp_path)
+    staging, draft = by_spark
     records = Dataset(staging, Manifest(dataset="records", tables=dict(draft.tables), seed=7))
     records.verify()
     assert {s: len(read_split(records, s)["label"]) for s in ("train", "validation", "test")} == {
@@ -135,16 +144,21 @@ def test_the_job_writes_every_split_and_the_encoder_of_the_training_period(spark
     assert set(later.ravel()) == {0, 1}  # missing, and a category that training never saw: known to be unknown
 
 
-@pytest.mark.parametrize("writer", ["spark", "beam"])
-def test_two_examples_of_one_id_are_an_error_that_names_both(spark, config, tmp_path: Path, writer: str) -> None:
-    with pytest.raises(DuplicateError, match=r"user_id u1, item_id i8, .* and user_id u5, item_id i5"):
-        run(spark, config, tmp_path, twice=True, writer=writer)
+@pytest.mark.parametrize(
+    ("writer", "twice", "message"),
+    [
+        ("spark", "examples", r"user_id u1, item_id i8, .* and user_id u5, item_id i5"),
+        ("beam", "catalogue", r"once at a clock, item_id i3, as_of 1700000000000000, .*run `thaw build_examples`"),
+    ],
+)
+def test_two_rows_of_one_name_are_an_error_that_says_which(spark, config, tmp_path, writer, twice, message) -> None:
+    with pytest.raises(DuplicateError, match=message):
+        run(spark, config, tmp_path, twice=twice, writer=writer)
 
 
-def test_both_writers_make_one_dataset(spark, config, tmp_path: Path) -> None:
+def test_both_writers_make_one_dataset(spark, config, by_spark, tmp_path: Path) -> None:
     digests = set()
-    for writer in ("spark", "beam"):
-        staging, draft = run(spark, config, tmp_path, writer=writer)
+    for staging, draft in (by_spark, run(spark, config, tmp_path, writer="beam")):
         manifest = Manifest(dataset="records", tables=dict(draft.tables), facts=dict(draft.facts), seed=7)
         Dataset(staging, manifest).verify()
         digests.add(manifest.content_digest)
@@ -153,11 +167,11 @@ def test_both_writers_make_one_dataset(spark, config, tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
-def test_the_catalogue_is_a_table_of_items_in_the_same_order_and_encoding(spark, config, tmp_path: Path) -> None:
+def test_the_catalogue_is_a_table_of_items_in_the_same_order_and_encoding(by_spark) -> None:
     from pipelines.records.order import global_order
     from pipelines.records.reader import read_split
 
-    staging, draft = run(spark, config, tmp_path)
+    staging, draft = by_spark
     records = Dataset(staging, Manifest(dataset="records", tables=dict(draft.tables), seed=7))
     drawn, train = read_split(records, "catalogue"), read_split(records, "train")
     inputs = ["item_genre", "item_numbers", "item_statistics"]

@@ -16,10 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.launch import Draft, Job, code_version, find_or_make, open_parents, outcome_line, relevant, say
-from pipelines.config import Config, parse_duration
+from pipelines.config import Config, parse_duration, utc_microseconds
 from pipelines.errors import ConfigError, InputError, WorkspaceError
 from pipelines.examples.sides import recent_positives
-from pipelines.examples.splits import instant
 from pipelines.examples.tables import Tables, clean_tables
 from pipelines.preferences.daily import longest_window_us, next_state, snapshots, state_tables
 from pipelines.preferences.partials import came_into_sight, layout, partial
@@ -89,7 +88,7 @@ def _ends(tables: Tables) -> tuple[int, int]:
 
 
 def _boundary(flag: str, text: str, period: int) -> int:
-    moment = instant(text)
+    moment = utc_microseconds(text, flag)
     if moment % period:
         near = moment - moment % period
         raise InputError(

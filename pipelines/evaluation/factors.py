@@ -16,7 +16,7 @@ from pipelines.evaluation.content_knn import ContentSpace
 from pipelines.evaluation.metrics import Floats
 from pipelines.evaluation.rankers import as_of_codes
 from pipelines.evaluation.timeline import History, Timeline, codes, column
-from pipelines.retrieval.factors import solved
+from pipelines.retrieval.factors import Factors, solved
 from pipelines.storage import Dataset
 
 RIDGE = 1.0
@@ -36,16 +36,14 @@ class ItemFactors:
     @classmethod
     def read(cls, factors: Dataset, fitted_by: int) -> "ItemFactors":
         """The published dataset `factors`. Raises WorkspaceError where it was fitted on events after `fitted_by`."""
-        until = factors.manifest.as_of["fitted_until"]
-        if until > fitted_by:
+        fitted = Factors.read(factors)
+        if fitted.until > fitted_by:
             raise WorkspaceError(
-                f"factors must be fitted on the training period alone, these were until {until} us, and validation "
-                f"starts at {fitted_by} us; set factors.until earlier, and run `thaw compute_factors`"
+                f"factors must be fitted on the training period alone, these were until {fitted.until} us, and "
+                f"validation starts at {fitted_by} us; set factors.until earlier, and run `thaw compute_factors`"
             )
-        table = factors.read_table("item_factors")
-        options = factors.manifest.config["factors"]
-        vectors = np.array(table["factor"].to_pylist(), np.float64).reshape(table.num_rows, -1)
-        return cls(table["item_id"].combine_chunks(), vectors, options["alpha"], options["regularisation"])
+        vectors = fitted.vectors["item"].astype(np.float64)
+        return cls(fitted.ids["item"], vectors, fitted.alpha, fitted.regularisation)
 
     def of(self, ids: pa.ChunkedArray | pa.Array) -> Floats:
         """(n,) ids -> (n, rank); zeros where an item has no vector."""
@@ -70,13 +68,10 @@ class Als:
         users, clocks, which = as_of_codes(rows, self._history.user_ids)
         owner, event = self._history.known(users, clocks)
         items = self._history.items[event]
-        known = np.unique(np.stack([owner, items], axis=1)[self._by_code[items].any(axis=1)], axis=0)
-        vectors = np.zeros((len(users), self._by_code.shape[1]))
-        starts = np.flatnonzero(np.diff(known[:, 0], prepend=-1))
-        for mine in np.split(known, starts[1:]):
-            if len(mine):
-                liked, fitted = self._by_code[mine[:, 1]], self._factors
-                vectors[mine[0, 0]] = solved(self._gram, liked, fitted.alpha, fitted.regularisation)
+        liked = np.stack([owner, items], axis=1)[self._by_code[items].any(axis=1)]
+        fitted = self._factors
+        vectors = solved(self._gram, self._by_code, liked, len(users), fitted.alpha, fitted.regularisation)
+        vectors[np.isnan(vectors)] = 0
         return vectors[which]
 
     def items(self, rows: pa.Table) -> Floats:

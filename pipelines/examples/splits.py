@@ -1,17 +1,14 @@
 """Train < validation < test, by global time. What becomes of the examples is left to `build`."""
 
-import datetime as dt
-
 import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.config import SplitOptions
+from pipelines.config import SplitOptions, utc_microseconds
 from pipelines.errors import ConfigError, InputError
 from schemas.fitted import Cuts
 
 _BUCKET_US = 3_600_000_000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def fit_cuts(labelled: DataFrame, options: SplitOptions) -> Cuts:
@@ -26,7 +23,8 @@ def fit_cuts(labelled: DataFrame, options: SplitOptions) -> Cuts:
         raise InputError("there must be events to label, found none; check labels.rule and the actions it names")
     end = max(row["last"] for row in rows)
     if options.validation_start is not None and options.test_start is not None:
-        start, test = instant(options.validation_start), instant(options.test_start)
+        start = utc_microseconds(options.validation_start, "split.validation_start")
+        test = utc_microseconds(options.test_start, "split.test_start")
         if start >= test:
             raise ConfigError(
                 f"split.validation_start must lie before split.test_start, got {options.validation_start} and "
@@ -64,20 +62,6 @@ def is_mature(event_time: Column, label_time: Column, cuts: Cuts) -> Column:
 def in_training_period(cuts: Cuts) -> Column:
     """True for events that happened and were available before validation starts: what "cold" is judged by."""
     return (F.col("event_time") < cuts.validation_start) & (F.col("available_time") <= cuts.validation_start)
-
-
-def instant(text: str) -> int:
-    """UTC microseconds of an ISO date or time; one without zone is UTC. Raises ConfigError.
-
-    >>> instant("1970-01-02")
-    86400000000
-    """
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"a time must be an ISO date or time such as 2025-02-16, got {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _rank(total: int, held_out: float) -> int:

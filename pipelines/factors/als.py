@@ -7,10 +7,9 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipelines.config import Config, FactorOptions
+from pipelines.config import Config, FactorOptions, utc_microseconds
 from pipelines.errors import ConfigError, InputError
 from pipelines.examples.labels import positive_condition
-from pipelines.examples.splits import instant
 from schemas.content import Side
 from schemas.factors import factor_table
 from schemas.fitted import Cuts
@@ -22,7 +21,7 @@ def fitted_until(options: FactorOptions, cuts: Cuts) -> int:
 
     Raises ConfigError where it lies after the training's end.
     """
-    until = cuts.validation_start if options.until is None else instant(options.until)
+    until = cuts.validation_start if options.until is None else utc_microseconds(options.until, "factors.until")
     if until > cuts.validation_start:
         raise ConfigError(
             f"factors must be fitted on the training period alone, got factors.until {options.until}, which lies after "

@@ -63,17 +63,13 @@ class Factors:
         What a user's vector would be, had the fit ended on this history. It stands in the place of DropoutNet's mean of
         item vectors, which has another length than the vectors of users that the towers were trained on.
         """
-        items = self.vectors["item"].astype(np.float64)
         place = pc.index_in(histories.flatten().cast(pa.string()), self.ids["item"]).fill_null(-1)
         rows = pc.list_parent_indices(histories).to_numpy(zero_copy_only=False)
         places = place.to_numpy(zero_copy_only=False)
-        known = np.unique(np.stack([rows, places], axis=1)[places >= 0], axis=0)
-        result = np.full((len(histories), self.rank), np.nan, np.float32)
-        starts = np.flatnonzero(np.diff(known[:, 0], prepend=-1))
-        for mine in np.split(known, starts[1:]):
-            if len(mine):
-                result[mine[0, 0]] = solved(self._gram, items[mine[:, 1]], self.alpha, self.regularisation)
-        return result
+        liked = np.stack([rows, places], axis=1)[places >= 0]
+        items = self.vectors["item"].astype(np.float64)
+        users = solved(self._gram, items, liked, len(histories), self.alpha, self.regularisation)
+        return users.astype(np.float32)
 
     def scaled(self, side: Side, vectors: Floats) -> Floats:
         """Vectors as a tower reads them: of mean square 1, as its other numbers are."""
@@ -130,15 +126,28 @@ class Factors:
 
 
 def solved(
-    gram: npt.NDArray[np.float64], liked: npt.NDArray[np.float64], alpha: float, regularisation: float
+    gram: npt.NDArray[np.float64],
+    vectors: npt.NDArray[np.float64],
+    liked: npt.NDArray[np.int64],
+    users: int,
+    alpha: float,
+    regularisation: float,
 ) -> npt.NDArray[np.float64]:
-    """The vector of a user with n items' vectors `liked` (n, rank); `gram` is YᵀY over all items.
+    """(users, rank) vectors of users, NaN for one who likes nothing.
 
-    (YᵀY + alpha·Σyyᵀ + regularisation·n·I)⁻¹ (1 + alpha)·Σy (Hu, Koren and Volinsky, ICDM 2008, equation 4).
+    `liked` (m, 2) has pairs of a user and the row of an item in `vectors`, each counted once; `gram` is YᵀY over all
+    items. A user of n items has (YᵀY + alpha·Σyyᵀ + regularisation·n·I)⁻¹ (1 + alpha)·Σy (Hu, Koren and Volinsky, ICDM
+    2008, equation 4).
     """
-    penalty = regularisation * len(liked) * np.eye(liked.shape[1])
-    left = gram + alpha * liked.T @ liked + penalty
-    return np.asarray(np.linalg.solve(left, (1 + alpha) * liked.sum(axis=0)), np.float64)
+    result = np.full((users, vectors.shape[1]), np.nan)
+    known = np.unique(liked, axis=0)
+    starts = np.flatnonzero(np.diff(known[:, 0], prepend=-1))
+    for mine in np.split(known, starts[1:]):
+        if len(mine):
+            rated = vectors[mine[:, 1]]
+            left = gram + alpha * rated.T @ rated + regularisation * len(rated) * np.eye(rated.shape[1])
+            result[mine[0, 0]] = np.linalg.solve(left, (1 + alpha) * rated.sum(axis=0))
+    return result
 
 
 def _matrix(column: pa.ChunkedArray, rank: int) -> Floats:

@@ -179,7 +179,7 @@ def test_days_before_the_first_may_be_added_but_no_gap_be_left(shop, tmp_path, c
         (["--from", "2023-11-15T06:00"], "--from must be a boundary, .* got 2023-11-15T06:00; the one before it is"),
         (["--from", "2023-11-17", "--to", "2023-11-16"], "--from must not lie after --to, got 2023-11-17 and"),
         (["--to", "2023-11-16"], "--to must come with --from, got --to 2023-11-16 alone"),
-        (["--from", "yesterday"], "a time must be an ISO date"),
+        (["--from", "yesterday"], "--from must be a date, got 'yesterday'"),
         (["--from", "1970-01-01"], "snapshots must be of the log, .* got 1970-01-01 to 1970-01-01; stay within"),
         (
             ["--from", "2023-11-16", "--set", "preferences.accuracy=exact"],

@@ -69,8 +69,8 @@ def test_an_item_without_a_vector_is_ranked_by_what_its_content_says() -> None:
 
 def test_factors_that_saw_validation_are_refused_with_the_remedy() -> None:
     manifest = SimpleNamespace(as_of={"fitted_until": 101}, config={"factors": {"alpha": 1.0, "regularisation": 0.0}})
-    table = pa.table({"item_id": ["a"], "factor": [[1.0, 2.0]]})
-    factors = SimpleNamespace(manifest=manifest, read_table=lambda name: table)
+    tables = {f"{side}_factors": pa.table({f"{side}_id": ["a"], "factor": [[1.0, 2.0]]}) for side in ("user", "item")}
+    factors = SimpleNamespace(manifest=manifest, read_table=tables.get)
     with pytest.raises(WorkspaceError, match=r"training period alone, these were until 101 us.*compute_factors"):
         ItemFactors.read(factors, 100)
     assert ItemFactors.read(factors, 101).of(pa.array(["a", "b"])).tolist() == [[1.0, 2.0], [0.0, 0.0]]

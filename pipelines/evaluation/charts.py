@@ -16,14 +16,20 @@ from pipelines.evaluation.summary import label
 _LABEL_WIDTH, _PLOT_WIDTH, _ROW = 104, 176, 20
 
 
-def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: tuple[float, float]) -> Markup:
+def interval_plot(
+    title: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    limits: tuple[float, float],
+    *,
+    label_width: int = _LABEL_WIDTH,
+) -> Markup:
     """One dot with its interval per ranker, on a scale from `limits`. Rankers without a value are left out."""
     rows = {name: entry for name, entry in entries.items() if entry.get("value") is not None}
     low, high = limits
     span = (high - low) or 1.0
 
     def x(value: float) -> float:
-        return round(_LABEL_WIDTH + (min(max(value, low), high) - low) / span * _PLOT_WIDTH, 1)
+        return round(label_width + (min(max(value, low), high) - low) / span * _PLOT_WIDTH, 1)
 
     height = _ROW * len(rows) + 26
     words = "; ".join(f"{label(n)} {e['value']:.3f}{_interval(e)}" for n, e in rows.items())
@@ -33,11 +39,11 @@ def interval_plot(title: str, entries: Mapping[str, Mapping[str, Any]], limits: 
         marks.append(text_mark(x(value), height - 5, f"{value:.3g}", "tick", "middle"))
     for index, (name, entry) in enumerate(rows.items()):
         y = _ROW * index + 15
-        marks.append(text_mark(_LABEL_WIDTH - 8, y + 4, label(name), f"name r-{name}", "end"))
+        marks.append(text_mark(label_width - 8, y + 4, label(name), f"name r-{name}", "end"))
         if entry["low"] is not None:
             marks.append(line_mark(x(entry["low"]), y, x(entry["high"]), y, f"bar r-{name}"))
         marks.append(f'<circle class="dot r-{escape(name)}" cx="{x(entry["value"])}" cy="{y}" r="4"/>')
-    return svg(title, words or "nothing measured", _LABEL_WIDTH + _PLOT_WIDTH + 16, height, marks)
+    return svg(title, words or "nothing measured", label_width + _PLOT_WIDTH + 16, height, marks)
 
 
 def shared_limits(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

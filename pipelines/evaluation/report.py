@@ -16,8 +16,9 @@ import jinja2
 import yaml
 
 from pipelines.config import Config, redacted
+from pipelines.evaluation.ablation_view import ablation_view
 from pipelines.evaluation.charts import Node, auc_plot, curve_plot, flow_plot, interval_plot, shared_limits
-from pipelines.evaluation.line_charts import reliability_plot, trend_plot
+from pipelines.evaluation.line_charts import reliability_plot
 from pipelines.evaluation.showcase import Showcase, showcases
 from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of, signed
 from pipelines.retrieval.seen import positive_rows
@@ -33,7 +34,7 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
     """Write the report of a workspace's current datasets to `path`, on the workspace's file system."""
     manifests = current_manifests(workspace)
     model = workspace.current("model")
-    examples, ablation = workspace.current("examples"), workspace.current("ablation")
+    examples = workspace.current("examples")
     page = render(
         config,
         summary,
@@ -42,7 +43,7 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
         _showcases(workspace, config),
         examples.read_json("features") if examples and "features" in examples.manifest.tables else None,
         _data_docs(workspace),
-        ablation.manifest.facts if ablation else None,
+        _ablation(workspace),
     )
     fs, _ = fsspec.core.url_to_fs(workspace.root)
     fs.pipe_file(path, page.encode())
@@ -61,8 +62,8 @@ def render(
     """The page.
 
     `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}, `features` the file of that name of `examples`,
-    `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address. `ablation` is what one
-    option's values gave: {"option", "split", "results": [{"value", "seeds", "metrics": slice -> metric -> entry}]}.
+    `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address. `ablation` is the
+    file `results` of the dataset of that name.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -90,8 +91,7 @@ def render(
         plots=_plots(rankers_of(summary, "test")),
         differences=_differences(summary),
         reliability=_reliability(summary, "test"),
-        ablation=ablation,
-        trends=_trends(ablation),
+        ablation=ablation_view(ablation) if ablation else None,
         showcases=shown,
         features=features,
         docs=docs or {},
@@ -147,23 +147,6 @@ def _reliability(summary: Mapping[str, Any], split: str) -> Any:
     return reliability_plot("Predicted and observed share of positives", filled) if filled else None
 
 
-def _trends(ablation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A chart per slice and headline metric over the option's values; all slices of a metric share their scale."""
-    results = (ablation or {}).get("results") or []
-    if not results:
-        return []
-    shown = []
-    slices = results[0]["metrics"]
-    for metric in headline_metrics(slices["all"]):
-        points = {part: [(row["value"], row["metrics"][part][metric]) for row in results] for part in slices}
-        filled = {part: line for part, line in points.items() if any(e["value"] is not None for _, e in line)}
-        limits = shared_limits([entry for line in filled.values() for _, entry in line])
-        for part, line in filled.items():
-            title = f"{metric}, {label(part)}"
-            shown.append({"title": title, "svg": trend_plot(title, line, limits)})
-    return shown
-
-
 def _curves(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """A chart per quantity, training and validation in one."""
     epochs = (history or {}).get("epochs") or []
@@ -195,6 +178,14 @@ def _probe(audit: Mapping[str, Any] | None) -> Any:
         if probed
         else None
     )
+
+
+def _ablation(workspace: Workspace) -> Any:
+    """The results of an ablation of the current records; None where there are none, or of other records alone."""
+    found, records = workspace.current("ablation"), workspace.current("records")
+    if not found or not records or found.manifest.parents.get("records") != records.manifest.content_digest:
+        return None
+    return found.read_json("results")
 
 
 def _data_docs(workspace: Workspace) -> dict[str, dict[str, str]]:

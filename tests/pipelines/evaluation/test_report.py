@@ -11,7 +11,7 @@ from pipelines.evaluation.line_charts import reliability_plot, trend_plot
 from pipelines.evaluation.report import render, write_report
 from pipelines.evaluation.showcase import Card, Showcase, showcases
 from pipelines.evaluation.summary import summarise, summary_of
-from pipelines.storage import Workspace, file_table
+from pipelines.storage import Workspace, file_table, write_json
 from schemas.manifest import Manifest
 
 SECTIONS = (
@@ -200,15 +200,52 @@ def test_the_champion_that_was_met_is_among_the_differences_of_the_model_that_me
     assert "champion, version 3" not in render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN)
 
 
+def ablation():
+    """What `thaw ablate` publishes of three rates and a flag: the values fall with the rate."""
+    changes = [{}, *({"model.preference_dropout": rate} for rate in (0.0, 0.5, 1.0)), {"model.flag": True}]
+    levels = (0.25, 0.3, 0.25, 0.2, 0.4)
+    rows = [
+        {
+            "name": "default" if not change else "=".join(map(str, *change.items())),
+            "changes": change,
+            "is_default": level == 0.25,
+            "best_epochs": [2, 3],
+            "metrics": {part: {m: {**e, "sd": 0.01} for m, e in row.items()} for part, row in table(level).items()},
+            "differences": table(level - 0.25),
+        }
+        for change, level in zip(changes, levels, strict=True)
+    ]
+    return {"split": "validation", "seeds": [7, 8, 9], "train_rows": 1234, "epochs": 4, "variants": rows}
+
+
 def test_an_ablation_is_shown_where_there_is_one(manifests) -> None:
-    rows = [{"value": rate, "seeds": 3, "metrics": table(0.3 - rate / 10)} for rate in (0.0, 0.5, 1.0)]
-    found = {"option": "model.preference_dropout", "split": "validation", "results": rows}
-    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN, ablation=found)
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN, ablation=ablation())
     outline = Outline(page)
     assert "ablation" in outline.ids and (outline.open, outline.bare) == ([], [])
     section = page.partition('id="ablation"')[2].partition("</section>")[0]
-    for told in ("model.preference_dropout", "mean over 3 seeds", "0.2500", "<polyline", "recall@10, all"):
+    for told in ("model.preference_dropout", "1,234 rows", "means over 3 seeds", "<polyline", "recall@10, all", "2, 3"):
         assert told in section
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section.partition("<tbody>")[2]))
+    assert "model.preference_dropout=1.0 0.2000 ± 0.0100 -0.0500 [-0.0700, -0.0300] ✗" in shown
+    assert "model.flag=True 0.4000 ± 0.0100 +0.1500 [+0.1300, +0.1700] ✓" in shown
+    assert "preference_dropout=0.5" not in shown  # the default, which stands there once
+
+
+def test_an_ablation_of_other_records_is_not_shown(tmp_path) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    report = tmp_path / "out" / "report.html"
+    for seed in (1, 2):
+        staging = workspace.stage("records", str(seed) * 64)
+        records = workspace.publish(staging, Manifest(dataset="records", tables={}, seed=seed, key=str(seed) * 64))
+        if seed == 1:
+            staging = workspace.stage("ablation", "a" * 64)
+            tables = {"results": write_json(staging, "results.json", ablation())}
+            made_from = {"records": records.manifest.content_digest}
+            workspace.publish(
+                staging, Manifest(dataset="ablation", tables=tables, seed=1, key="a" * 64, parents=made_from)
+            )
+        write_report(workspace, CONFIG, summarise(workspace, CONFIG, {}), str(report))
+        assert ('id="ablation"' in report.read_text()) == (seed == 1)
 
 
 def test_lines_are_drawn_through_what_was_measured_and_spoken() -> None:

@@ -10,7 +10,7 @@ from pipelines.evaluation.summary import headline_metrics, label
 
 SLICES = ("all", "warm", "cold_item")
 _FEWEST_POINTS = 3
-_LABEL_WIDTH = 190
+_LABEL_WIDTH = 230
 
 
 def ablation_view(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.cli import main
+from pipelines.config import load_config
+from pipelines.evaluation.report import write_report
 from pipelines.retrieval.tower import load_tower
 from pipelines.storage import Workspace
 
@@ -74,6 +77,19 @@ def test_a_second_run_does_nothing_again_and_keeps_every_digest(finished) -> Non
     assert "log4j" not in again.stderr  # and Spark, which mentions it, was not started for nothing
     assert summary_of(out)["records"] == before["records"]
     assert summary_of(out)["metrics"] == before["metrics"]
+
+
+def test_variants_are_trained_on_the_same_records_and_drawn_in_the_report(finished, tmp_path) -> None:
+    out, _ = finished
+    varied = ["--vary", "model.preference_dropout=0.5,1", "--seeds", "1", "--set", "training.epochs=1"]
+    assert main(["ablate", *SMALL, *varied, "--out", str(out)]) == 0
+    workspace = Workspace.open(str(out))
+    default, half, always = workspace.current("ablation").read_json("results")["variants"]
+    assert half["metrics"] == default["metrics"] and half["is_default"]
+    assert always["metrics"]["all"]["auc"]["n"] == default["metrics"]["all"]["auc"]["n"] > 10
+    assert always["differences"]["all"]["auc"]["value"] != 0
+    write_report(workspace, load_config(SMALL[1::2]), summary_of(out), str(tmp_path / "report.html"))
+    assert "model.preference_dropout=1" in (tmp_path / "report.html").read_text()
 
 
 def test_the_registered_model_scores_raw_values_and_takes_missing_ones_for_new(finished) -> None:

@@ -10,7 +10,7 @@ from jobs import train_dropoutnet
 from jobs.launch import Context
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError
-from pipelines.retrieval.scorer import Scorer
+from pipelines.retrieval.scorer import Calibration, Scorer
 from pipelines.storage import Dataset, Workspace, write_arrow, write_json
 from schemas.factors import factor_table
 from schemas.manifest import Manifest
@@ -66,7 +66,9 @@ def factors(folder, chosen, seed):
     )
 
 
-def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_registered(train, monkeypatch) -> None:
+def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_registered(
+    train, monkeypatch, capsys
+) -> None:
     fit, fitted = train_dropoutnet.fit, []
 
     def fit_once(*given, warm, **told):
@@ -75,6 +77,8 @@ def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_regi
         return fitted[0]
 
     monkeypatch.setattr(train_dropoutnet, "fit", fit_once)
+    found = [Calibration(slope=2.0, intercept=-1.0), None]
+    monkeypatch.setattr(train_dropoutnet, "calibrate", lambda model, rows: found.pop(0))
     folder, draft = train(config(RECONSTRUCTION, factors=True, similarity="dot", calibrate=True))
     assert draft.facts["best"]["reconstruction"] > 0
     assert set(draft.tables) == {"factors", "towers", "encoder", "model", "history"}
@@ -84,17 +88,22 @@ def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_regi
     bare = scorer.embed("item", pa.table(unknown))
     assert np.abs(rows[:2] - bare[:2]).max(axis=1).min() > 1e-4
     np.testing.assert_array_equal(rows[2], bare[2])
-    assert (scorer.calibration is not None) == ("calibration" in draft.facts)
+    assert scorer.calibration == Calibration(slope=2.0, intercept=-1.0)
+    assert draft.facts["calibration"] == {"slope": 2.0, "intercept": -1.0}
+    assert "not calibrated" not in capsys.readouterr().err
 
-    found = SimpleNamespace(uri="models:/small/3", load=lambda: Scorer.load(folder))
-    monkeypatch.setattr(train_dropoutnet, "lookup", lambda config, root, asked: found)
-    asked = config(RECONSTRUCTION, factors=True, similarity="dot", start="models:/small@champion")
+    registered = SimpleNamespace(uri="models:/small/3", load=lambda: Scorer.load(folder))
+    monkeypatch.setattr(train_dropoutnet, "lookup", lambda config, root, asked: registered)
+    asked = config(RECONSTRUCTION, factors=True, similarity="dot", calibrate=True, start="models:/small@champion")
     going_on = train_dropoutnet.pinned(asked, Workspace(""))
-    assert going_on.training.start_from == found.uri
+    assert going_on.training.start_from == registered.uri
     with pytest.raises(ConfigError, match=r"models:/small/3 has others: each fit lies in a space of its own"):
         train(going_on, "other", seed=1)
     later, draft = train(going_on, "later")
-    assert draft.facts["from"] == found.uri
+    assert draft.facts["from"] == registered.uri
+    # Scores that do not tell the labels have no calibration, and that is said.
+    assert "calibration" not in draft.facts and Scorer.load(later).calibration is None
+    assert "note: scores are not calibrated" in capsys.readouterr().err
     weights = [{w.path: np.asarray(w) for w in Scorer.load(f).model.weights} for f in (folder, later)]
     assert all(np.array_equal(value, weights[1][path]) for path, value in weights[0].items())
 

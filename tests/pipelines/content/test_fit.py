@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from pipelines.config import ContentOptions, parse_config
 from pipelines.content.encoder import normalise
@@ -9,6 +10,7 @@ from pipelines.content.fit import fit_encoder
 from pipelines.content.layout import embedding_tables, model_inputs
 from pipelines.content.words import bucket
 from pipelines.errors import ConfigError, InputError
+from pipelines.examples.audit.encoder import check_encoder
 from schemas.examples import FeatureSet, SideFeatures
 from schemas.fitted import EncoderState, Normaliser
 from schemas.to_spark import spark_type
@@ -115,6 +117,19 @@ def test_quantiles_and_document_frequencies_are_fitted_and_no_order_changes_them
     assert set(state.model_dump()) == set(got.model_dump()) - {"idf", "ngrams"}
     assert "knots" not in state.model_dump_json()
     assert EncoderState.model_validate_json(got.model_dump_json()) == got
+
+
+def test_the_audit_counts_words_as_they_were_fitted_and_sees_one_that_is_not(spark, tmp_path) -> None:
+    options = OPTIONS.model_copy(update={"weighting": "idf", "ngrams": 2})
+    rows = frame(spark, [(*row, *ids) for row, ids in zip(ROWS, IDS, strict=True)])
+    rows.withColumn("split", F.lit("train")).write.parquet(str(tmp_path / "rows"))
+    paths, honest = spark.read.parquet(str(tmp_path / "rows")).inputFiles(), fit_encoder(rows, FEATURES, options)
+    other = {**honest.idf, "text": honest.idf["text"][::-1]}
+    found = [
+        [check.name for check in check_encoder(spark, paths, state, FEATURES, options) if not check.passed]
+        for state in (honest, honest.model_copy(update={"idf": other}))
+    ]
+    assert found == [[], ["weights of ids"]]
 
 
 def test_a_raw_id_in_the_content_part_is_refused(spark) -> None:

@@ -5,7 +5,7 @@ that should catch it. The shop is tiny, and each build as small as its leak allo
 `test_raw`, which has raw files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -239,15 +239,6 @@ MUTANTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_tasks(spark) -> Iterator[None]:
-    """On so few rows each task costs more than what it does."""
-    before = spark.conf.get("spark.sql.shuffle.partitions")
-    spark.conf.set("spark.sql.shuffle.partitions", "1")
-    yield
-    spark.conf.set("spark.sql.shuffle.partitions", before)
-
-
 @pytest.fixture
 def failures(spark, tables, make_config, publish, tmp_path):
     """Audits what the code makes of the shop, as it is now: name -> detail of each failed check."""
@@ -298,17 +289,23 @@ def test_a_feature_that_states_the_label_is_caught_by_the_probe_alone(world, spa
 
 
 def test_an_encoder_fitted_on_everything_is_caught(world, spark) -> None:
-    features, options = feature_set(world.config), ContentOptions()
+    features, options = feature_set(world.config), ContentOptions(weighting="idf", normaliser="quantile")
     examples = world.built.examples
     honest = fit_encoder(examples.where(F.col("split") == "train"), features, options)
     everything = fit_encoder(examples, features, options)
 
-    def failed(state) -> list[str]:
+    def failed(**changes) -> list[str]:
+        state = honest.model_copy(update=changes)
         checks = check_encoder(spark, examples.inputFiles(), state, features, options)
         assert all(check.checked for check in checks)
         return [check.name for check in checks if not check.passed]
 
-    assert failed(honest) == []
-    assert failed(everything) == ["vocabularies", "normalisers"]
-    assert failed(honest.model_copy(update={"vocabularies": everything.vocabularies})) == ["vocabularies"]
-    assert failed(honest.model_copy(update={"normalisers": everything.normalisers})) == ["normalisers"]
+    assert failed() == []
+    assert failed(**dict(everything)) == ["vocabularies", "normalisers", "weights of ids"]
+    assert failed(normalisers=everything.normalisers) == ["normalisers"]
+    assert failed(idf=everything.idf) == ["weights of ids"]
+    seen = "item_size_sum_lifetime"
+    knots = {"knots": everything.normalisers[seen].knots}
+    assert failed(normalisers={**honest.normalisers, seen: honest.normalisers[seen].model_copy(update=knots)}) == [
+        "normalisers"
+    ]

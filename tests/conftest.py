@@ -26,11 +26,21 @@ settings.load_profile("fixed")
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
-    """One real local Spark session for the whole run; closed at its end."""
+    """One real local Spark session for the whole run; closed at its end.
+
+    Plans are interpreted: on a few hundred rows, compiling them takes far longer than running them. Sessions of other
+    processes (the command line, spark-submit) compile them.
+    """
     from pipelines.config import SparkOptions
     from pipelines.spark import spark_session
 
-    session = spark_session(SparkOptions(master="local[2]", driver_memory="1g", shuffle_partitions=3), app="tests")
+    settings = {
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        # Here, where jobs that are tried on this session leave it alone.
+        "spark.sql.shuffle.partitions": "2",
+    }
+    session = spark_session(SparkOptions(master="local[2]", driver_memory="1g", settings=settings), app="tests")
     yield session
     session.stop()
 
@@ -79,16 +89,9 @@ def s3(s3_server: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def interpreted(spark: Any) -> Iterator[None]:
-    """Plans are interpreted as they are: on a few hundred rows, improving them takes far longer than running them."""
-    settings = {
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.sql.adaptive.enabled": "false",
-    }
-    before = {name: spark.conf.get(name, None) for name in settings}
-    for name, value in settings.items():
-        spark.conf.set(name, value)
+def one_task(spark: Any) -> Iterator[None]:
+    """Each stage is one task: on a few hundred rows a task costs more than what it does."""
+    before = spark.conf.get("spark.sql.shuffle.partitions")
+    spark.conf.set("spark.sql.shuffle.partitions", "1")
     yield
-    for name, value in before.items():
-        spark.conf.unset(name) if value is None else spark.conf.set(name, value)
+    spark.conf.set("spark.sql.shuffle.partitions", before)

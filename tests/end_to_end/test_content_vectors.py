@@ -57,7 +57,7 @@ def publish(workspace: Workspace) -> None:
     workspace.publish(staging, Manifest(dataset="content_vectors", tables={"vectors": entry}, seed=1, key="k" * 64))
 
 
-def test_a_vector_reaches_the_examples_from_its_own_time_on(spark, interpreted, data, tmp_path) -> None:
+def test_a_vector_reaches_the_examples_from_its_own_time_on(spark, data, tmp_path) -> None:
     from pipelines.examples.build import build
     from pipelines.examples.tables import Tables
     from pipelines.quality import clean

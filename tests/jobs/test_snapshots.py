@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from jobs.launch import main
 from pipelines.config import parse_duration
 from pipelines.storage import Workspace
 
-pytestmark = pytest.mark.usefixtures("interpreted")
+pytestmark = pytest.mark.usefixtures("one_task")
 
 CONFIG = """
 name: small
@@ -53,13 +54,28 @@ def write_log(folder, rows):
 class Shop:
     """A folder with a log, and the commands that its keeper runs."""
 
-    def __init__(self, folder, rows, out="out"):
-        folder.mkdir(exist_ok=True)
+    def __init__(self, folder):
+        self.folder, self.out = folder, str(folder / "out")
+        self.arguments = ["--config", str(folder / "small.yaml"), "--data", str(folder), "--out", self.out]
+
+    @classmethod
+    def opened(cls, folder, rows):
+        """A new one, without days."""
+        folder.mkdir()
         write_log(folder, rows)
         (folder / "small.yaml").write_text(CONFIG)
-        self.out = str(folder / out)
-        self.arguments = ["--config", str(folder / "small.yaml"), "--data", str(folder), "--out", self.out]
-        self.refresh()
+        made = cls(folder)
+        made.refresh()
+        return made
+
+    def copy(self, folder, days):
+        """The same shop elsewhere, with some of its days."""
+        shutil.copytree(self.folder, folder)
+        for made in folder.glob("out/partials/*"), folder.glob("out/snapshots/*"):
+            for day in made:
+                if day.name not in days:
+                    shutil.rmtree(day)
+        return Shop(folder)
 
     def refresh(self):
         assert main(check_quality.JOB, self.arguments) == 0
@@ -83,7 +99,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(spark, tmp_path_factory):
     """A shop with all its days."""
-    made = Shop(tmp_path_factory.mktemp("shop"), log_rows())
+    made = Shop.opened(tmp_path_factory.mktemp("made") / "shop", log_rows())
     assert made.days(DAYS[0], DAYS[-1]) == 0
     return made
 
@@ -113,7 +129,7 @@ def test_a_day_run_again_changes_nothing(shop, capsys) -> None:
 
 
 def test_day_after_day_makes_what_a_range_makes_and_needs_no_days_before_its_windows(shop, tmp_path) -> None:
-    other = Shop(tmp_path / "other", log_rows())
+    other = shop.copy(tmp_path / "other", [])
     for day in DAYS[:-1]:
         assert other.days(day) == 0
     for day in DAYS[:-3]:
@@ -128,11 +144,12 @@ def test_day_after_day_makes_what_a_range_makes_and_needs_no_days_before_its_win
     assert other.digests("partials") == shop.digests("partials")
 
 
-def test_a_corrected_day_names_the_days_it_makes_stale_and_makes_them_again(tmp_path, capsys, monkeypatch) -> None:
+def test_a_corrected_day_names_the_days_it_makes_stale_and_makes_them_again(
+    shop, tmp_path, capsys, monkeypatch
+) -> None:
     missing = f"u1,i3,{FIRST_S + DAY_S + 7},{FIRST_S + DAY_S + 8},click"
-    shop = Shop(tmp_path / "shop", log_rows())
-    assert shop.days(DAYS[0], DAYS[-1]) == 0
     before = shop.digests()
+    shop = shop.copy(tmp_path / "shop", DAYS)
     write_log(tmp_path / "shop", [*log_rows(), missing])
     shop.refresh()
     capsys.readouterr()
@@ -160,7 +177,7 @@ def stale(capsys):
 
 
 def test_days_before_the_first_may_be_added_but_no_gap_be_left(shop, tmp_path, capsys) -> None:
-    other = Shop(tmp_path / "other", log_rows())
+    other = shop.copy(tmp_path / "other", [])
     assert other.days(DAYS[3], DAYS[-1]) == 0
     assert other.table(DAYS[4], "user_snapshots") == shop.table(DAYS[4], "user_snapshots")
     assert other.days(DAYS[0]) == 2
@@ -198,7 +215,7 @@ def test_a_range_that_cannot_be_is_one_message_and_code_2(shop, capsys, given, m
 
 
 def test_a_day_made_before_its_events_had_arrived_is_made_again_when_they_have(shop, tmp_path, capsys) -> None:
-    other = Shop(tmp_path / "other", log_rows()[:40])  # ends on the 17th at 06:01, before snapshot 18
+    other = Shop.opened(tmp_path / "other", log_rows()[:40])  # ends on the 17th at 06:01, before snapshot 18
     assert other.days(DAYS[0], DAYS[3]) == 0
     write_log(tmp_path / "other", log_rows())
     other.refresh()
@@ -209,10 +226,9 @@ def test_a_day_made_before_its_events_had_arrived_is_made_again_when_they_have(s
     assert other.table(DAYS[3], "counts") == shop.table(DAYS[3], "counts")
 
 
-def test_damaged_and_missing_days_are_one_message_and_code_2(tmp_path, capsys) -> None:
-    shop = Shop(tmp_path / "shop", log_rows())
-    assert shop.days(DAYS[0], DAYS[2]) == 0
-    (file,) = (tmp_path / "shop" / "out" / "partials" / DAYS[2]).glob("*/counts/*.parquet")
+def test_damaged_and_missing_days_are_one_message_and_code_2(shop, tmp_path, capsys) -> None:
+    shop = shop.copy(tmp_path / "shop", DAYS[:3])
+    (file,) = map(Path, Workspace.open(shop.out).current(f"partials/{DAYS[2]}").table_paths("counts"))
     file.write_bytes(file.read_bytes()[:-1])
     assert shop.days(DAYS[3]) == 2
     assert re.search(r"^thaw: .*counts/part-0.*must have \d+ bytes", capsys.readouterr().err, re.MULTILINE)

@@ -19,9 +19,6 @@ records: {num_shards: 2}
 """
 
 
-pytestmark = pytest.mark.usefixtures("interpreted")
-
-
 def audit(passed: bool) -> Dataset:
     return Dataset("nowhere", Manifest(dataset="audit", tables={}, seed=7, facts={"audit": {"passed": passed}}))
 

@@ -43,7 +43,7 @@ def test_only_positives_that_happened_and_were_known_before_the_cut_are_learned_
         fitted_until(config(factors={"until": "1970-01-02"}).factors, CUTS)
 
 
-def test_an_unseen_pair_of_one_circle_scores_high_and_no_order_changes_a_bit(spark, interpreted, config) -> None:
+def test_an_unseen_pair_of_one_circle_scores_high_and_no_order_changes_a_bit(spark, config) -> None:
     options = config(factors=OPTIONS).factors
     found = collected(fit_factors(pairs_of(spark, TWO_CIRCLES, 1), options, 7))
     assert set(found["user"]) == {user for user, _ in TWO_CIRCLES}
@@ -60,6 +60,6 @@ def test_an_unseen_pair_of_one_circle_scores_high_and_no_order_changes_a_bit(spa
         assert all(np.array_equal(vector, again[side][key]) for key, vector in vectors.items())
 
 
-def test_a_period_without_positives_is_explained(spark, interpreted, config) -> None:
+def test_a_period_without_positives_is_explained(spark, config) -> None:
     with pytest.raises(InputError, match=r"there are none; check labels\.positive_actions"):
         fit_factors(pairs_of(spark, TWO_CIRCLES, 1).where("user_id = ''"), config(factors={}).factors, 7)

@@ -21,7 +21,7 @@ from schemas.interactions import INTERACTIONS
 from schemas.preferences import US_PER_DAY
 from schemas.to_spark import spark_schema
 
-pytestmark = pytest.mark.usefixtures("interpreted")
+pytestmark = pytest.mark.usefixtures("one_task")
 
 HOUR = US_PER_DAY // 24
 DAYS = 3

@@ -161,7 +161,7 @@ class World:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_plans(interpreted) -> None:
+def small_plans(one_task) -> None:
     """Every module here works on a few hundred rows."""
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.bits import mixed
 from pipelines.examples.labels import LABELLED, example_id
 from pipelines.examples.sampling import keyed_hash
 
@@ -36,7 +37,7 @@ def draw(
     for k in range(count):
         free = sizes - (taken < sizes[:, None]).sum(axis=1)
         with np.errstate(over="ignore"):
-            bits = _mix(keys + _GOLDEN * np.uint64(k + 1))
+            bits = mixed(keys + _GOLDEN * np.uint64(k + 1))
         place = (bits % np.maximum(free, 1).astype(np.uint64)).astype(np.int64)
         for column in taken.T:
             place += place >= column
@@ -83,10 +84,3 @@ def _expand(batch: pa.RecordBatch, times: npt.NDArray[np.int64], items: pa.Array
         "negative_index": pa.array(index, pa.int64()),
     }
     return pa.RecordBatch.from_arrays([replaced.get(name, out[name]) for name in LABELLED], names=list(LABELLED))
-
-
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

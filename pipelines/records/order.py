@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.bits import mixed
 from pipelines.errors import DuplicateError, ThawError
 from schemas.records import ID_LENGTH
 
@@ -24,7 +25,7 @@ def order_key(ids: NDArray[np.bytes_], seed: int) -> NDArray[np.uint64]:
     """
     high, low = _halves(ids)
     first, second = np.frombuffer(hashlib.blake2b(f"order/{seed}".encode(), digest_size=16).digest(), "<u8")
-    return _mix(_mix(_mix(high ^ first) ^ low) + second)
+    return mixed(mixed(mixed(high ^ first) ^ low) + second)
 
 
 def shard_of(keys: NDArray[np.uint64], num_shards: int) -> NDArray[np.int64]:
@@ -71,10 +72,3 @@ def _halves(ids: NDArray[np.bytes_]) -> tuple[NDArray[np.uint64], NDArray[np.uin
         raise ThawError(f"an example_id must have {ID_LENGTH} lower-case hexadecimal digits, got {ids[bad[0]]!r}")
     words = (digits[:, 0::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
     return words[:, 0], words[:, 1]
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection in which every bit depends on every other: splitmix64's finaliser (Steele et al., 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -1,7 +1,8 @@
 """What is each choice of the demo's towers worth? The variants of ablation.yaml, five seeds each, on validation.
 
 ABLATION_OUT names a folder where `thaw run --config conf/demo.yaml` has come as far as write_records; without it, or
-where it is empty, that is run first. Trainings are kept there, so that a benchmark that was stopped goes on.
+where it is empty, that is run first. Trainings are kept there, so that a benchmark that was stopped goes on. ABLATION_SEEDS=1 is the quick
+form.
 """
 
 import os
@@ -22,8 +23,11 @@ def main() -> None:
     out = os.environ.get("ABLATION_OUT", "out/ablation")
     if Workspace.open(out).current("records") is None:
         thaw("run", *DEMO, "--until", "write_records", "--out", out)
-    thaw("ablate", *DEMO, "--config", str(VARIANTS), "--out", out)
-    (results,) = [found.read_json("results") for found in [Workspace.open(out).current("ablation")] if found]
+    seeds = os.environ.get("ABLATION_SEEDS")
+    thaw("ablate", *DEMO, "--config", str(VARIANTS), *(["--seeds", seeds] if seeds else []), "--out", out)
+    ablation = Workspace.open(out).current("ablation")
+    assert ablation is not None
+    results = ablation.read_json("results")
     rows, figures = [], {}
     for row in results["variants"]:
         if row["is_default"] and row["name"] != "default":

@@ -182,7 +182,7 @@ def vary_override(text: str) -> str:
         listed = None
     if not equals or not key.strip() or not listed:
         raise ConfigError(f"--vary must look like a.b=value,value, got {text!r}; name an option and its values")
-    return "ablation=" + json.dumps({"vary": {key.strip(): listed}})
+    return "ablation=" + json.dumps({"vary": {key.strip(): listed}}, default=str)
 
 
 def variant_override(text: str) -> str:
@@ -197,7 +197,7 @@ def variant_override(text: str) -> str:
         raise ConfigError(
             f"--variant must look like 'NAME: a.b=value c.d=value', got {text!r}; name it, and what it changes"
         )
-    return "ablation=" + json.dumps({"variants": {name.strip(): changes}})
+    return "ablation=" + json.dumps({"variants": {name.strip(): changes}}, default=str)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -39,10 +39,23 @@ print("RESULT" + json.dumps({
 
 SPARK_DEFAULTS = """
 spark.driver.memory 1g
-spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:MetaspaceSize=256m -XX:NewSize=256m
 spark.sql.adaptive.enabled false
+spark.sql.codegen.wholeStage false
+spark.sql.codegen.factoryMode NO_CODEGEN
 spark.ui.enabled false
 """
+
+FEW_FEATURES = (
+    "preferences.windows=[lifetime]",
+    "preferences.entities=[user, item]",
+    "preferences.statistics=[{name: click, kind: count, actions: [click]}]",
+    "preferences.recent=[]",
+    "catalogue.rows=0",
+    "training.losses.catalogue_negatives=0",
+    "audit.sample=9",
+)
+"""Here it is the tasks that are tried; what they make of every feature, `end_to_end` tries."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +98,7 @@ def test_the_dag_parses_without_heavy_imports_and_keeps_the_order_of_the_chain(h
 
 
 def test_a_real_dag_run_makes_a_champion_and_recommendations(home, tmp_path) -> None:
-    small = load_config([ROOT / "conf/demo.yaml", ROOT / "tests/end_to_end/small_demo.yaml"])
+    small = load_config([ROOT / "conf/demo.yaml", ROOT / "tests/end_to_end/small_demo.yaml"], FEW_FEATURES)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.model_dump(mode="json")))
     conf = {"config": str(tmp_path / "small.yaml"), "data": "", "out": str(tmp_path / "out")}
     done = subprocess.run(

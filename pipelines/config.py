@@ -526,6 +526,9 @@ class TrainingOptions(Options):
     """Of Adagrad, for the rows of embedding tables that a batch looks up: a row's first step has this length, and its
     values start at about a quarter. Of 0.01 to 0.05 the smallest did best on the validation rows of the training-step
     benchmark; the demo takes 0.05."""
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: both rates go down to 0 along half a cosine, step by step until the last of `epochs`, which must then be
+    as many as are worth running. constant, because a run that stops by `patience` never sees the low rates."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What layers compute in while training; weights and the saved model stay float32. mixed_bfloat16 is for GPUs and
     CPUs that multiply it faster."""

@@ -21,11 +21,6 @@ class Bag(BagMean):
         self.pooling = pooling
         self.weights_of_ids = None if weights is None else np.array([0.0, *weights], "float32")
 
-    def build(self, ids_shape: Any) -> None:
-        """Make the vector that stands for an empty bag. The table is looked up here, never called."""
-        super().build(ids_shape)
-        self.table.built = True
-
     def call(self, ids: Any) -> Any:
         """(n, length) ids, 0 for padding -> (n, width)."""
         known = ops.cast(ops.not_equal(ids, 0), self.compute_dtype)

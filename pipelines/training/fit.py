@@ -6,7 +6,7 @@ weights, to the bit, on a CPU.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,7 +91,8 @@ def fit(
         model.bias.assign(logit(rate))
     with precision(model, options.precision):
         objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
-        steps = make_steps(objective, options)
+        scheduled = options.learning_rate_schedule != "constant"
+        steps = make_steps(objective, options, options.epochs * int(train.epoch(0).cardinality()) if scheduled else 0)
         progress = Progress(options.epochs)
         epochs: list[Epoch] = []
         best = _Best()
@@ -176,7 +177,7 @@ def _run_epoch(
         progress.advance(following[3], waited)
     steps.settle()
     seconds = max(time.monotonic() - started, 1e-9)
-    metrics = {"loss": loss_sum / max(rows, 1), **_told(objective, ("rows", "auc"))}
+    metrics = {"loss": loss_sum / max(rows, 1), **_told(objective)}
     if validation is not None:
         metrics |= {f"validation_{name}": value for name, value in evaluate(objective, steps, validation).items()}
     for name, value in metrics.items():
@@ -194,13 +195,13 @@ def evaluate(objective: Objective, steps: Steps, rows: Rows) -> dict[str, float]
     for inputs, extras in rows.epoch(0):
         steps.evaluate(inputs, extras)
     steps.settle()
-    parts = _told(objective, ("rows", "auc"))
+    parts = _told(objective)
     summed = sum(weight * parts[name] for name, (weight, _) in objective.parts.items())
     return {"loss": summed, **parts} | ({"auc": float(objective.auc.result())} if objective.both_labels else {})
 
 
-def _told(objective: Objective, but: Sequence[str]) -> dict[str, float]:
-    return {name: float(value) for name, value in objective.get_metrics_result().items() if name not in but}
+def _told(objective: Objective) -> dict[str, float]:
+    return {name: float(value) for name, value in objective.means.result().items()}
 
 
 def _finite(step: tuple[int, Any, Any, int], epoch: int, train: Rows) -> float:

@@ -5,7 +5,7 @@ a reference model, if there is one, `target` (n,) or `user_factor` and `item_fac
 drawn from the catalogue there are `minute` (n,) and DRAWN.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,8 +22,25 @@ DRAWN = "negatives"
 `item_key` and `exists_from`. It sorts behind inputs of items: Keras takes a batch's size from the first input."""
 
 
+class Means(keras.metrics.Metric):  # type: ignore[misc]
+    """The mean of each loss over all rows: one variable, because each small operation of a step counts."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(name="means")
+        self.names = tuple(names)
+        self.sums = self.add_variable((len(self.names) + 1,), initializer="zeros", name="sums")
+
+    def update_state(self, values: Sequence[Any], rows: Any) -> None:
+        """Add a batch's means, over so many rows."""
+        self.sums.assign_add(ops.stack([*values, 1.0]) * rows)
+
+    def result(self) -> dict[str, Any]:
+        """By name; 0 before any row."""
+        return {name: self.sums[place] / ops.maximum(self.sums[-1], 1.0) for place, name in enumerate(self.names)}
+
+
 class Objective(keras.Model):  # type: ignore[misc]
-    """The weighted sum of the losses of a two-tower model, with each part, the rows seen and the validation AUC.
+    """The weighted sum of the losses of a two-tower model, with each part and the validation AUC.
 
     Training draws other shifts for every batch, evaluation the same ones every time: validation losses of two epochs
     differ by the weights alone.
@@ -37,8 +54,7 @@ class Objective(keras.Model):  # type: ignore[misc]
         self.parts = weighted_losses(options)
         self.evaluation_seed = derived_seed(seed, "evaluation")
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "losses"))
-        self.means = {name: keras.metrics.Mean(name=name) for name in self.parts}
-        self.rows = keras.metrics.Sum(name="rows")
+        self.means = Means(list(self.parts))
         self.auc = keras.metrics.AUC(num_thresholds=2001, from_logits=True, name="auc")
 
     @property
@@ -82,15 +98,11 @@ class Objective(keras.Model):  # type: ignore[misc]
         )
         seed = self.randomness if training else self.evaluation_seed
         rows = ops.cast(ops.shape(batch.label)[0], "float32")
-        total: Any = 0.0
-        for name, (weight, loss) in self.parts.items():
-            value = loss(batch, self.options, seed)
-            self.means[name].update_state(value, sample_weight=rows)
-            total = total + weight * value
-        self.rows.update_state(rows)
+        values = [loss(batch, self.options, seed) for _, loss in self.parts.values()]
+        self.means.update_state(values, rows)
         if not training:
             self.auc.update_state(batch.label, y_pred["score"], sample_weight=batch.weight)
-        return total
+        return sum(weight * value for (weight, _), value in zip(self.parts.values(), values, strict=True))
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Metrics so far: they were updated with the loss."""

@@ -5,6 +5,7 @@ the batch holds and not what the tables hold. Adam moves every row of a table in
 "lazy" Adam that skips rows is another rule. Written with `keras.ops`, for a compiled step.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,12 +23,16 @@ TINY = 1e-12
 class Optimizer:
     """Slots of all weights, and one step for all of them.
 
-    `dense` and `tables` are the trainable variables of a model, the rows of its `Table` layers apart.
+    `dense` and `tables` are the trainable variables of a model, the rows of its `Table` layers apart. `total_steps` is
+    where a schedule of the rates ends.
     """
 
-    def __init__(self, dense: Sequence[Any], tables: Sequence[Any], options: TrainingOptions) -> None:
+    def __init__(
+        self, dense: Sequence[Any], tables: Sequence[Any], options: TrainingOptions, total_steps: int = 0
+    ) -> None:
         self.dense, self.tables = tuple(dense), tuple(tables)
         self.rate, self.table_rate = options.learning_rate, options.table_learning_rate
+        self.total_steps = total_steps if options.learning_rate_schedule == "cosine" else 0
         self.steps = keras.Variable(0.0, trainable=False, name="steps")
         self.first = [_zeros(weight.shape) for weight in self.dense]
         self.second = [_zeros(weight.shape) for weight in self.dense]
@@ -44,14 +49,22 @@ class Optimizer:
         `gradients`: of each dense weight, None where the loss does not depend on it. `looked_up`, of each look-up of a
         table: its rows variable, places of any shape, their gradients (..., width).
         """
-        self._adam(gradients)
-        self._adagrad(looked_up)
+        share = self._share()
+        self._adam(gradients, share)
+        self._adagrad(looked_up, share)
 
-    def _adam(self, gradients: Sequence[Any]) -> None:
+    def _share(self) -> Any:
+        """What the schedule leaves of the rates (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, no restart)."""
+        if not self.total_steps:
+            return 1.0
+        done = ops.minimum(ops.convert_to_tensor(self.steps) / self.total_steps, 1.0)
+        return 0.5 * (1.0 + ops.cos(math.pi * done))
+
+    def _adam(self, gradients: Sequence[Any], share: Any) -> None:
         """Adam (Kingma and Ba, ICLR 2015, algorithm 1, with the bias corrections in the rate)."""
         self.steps.assign(self.steps + 1.0)
         number = ops.convert_to_tensor(self.steps)
-        rate = self.rate * ops.sqrt(1.0 - BETA2**number) / (1.0 - BETA1**number)
+        rate = share * self.rate * ops.sqrt(1.0 - BETA2**number) / (1.0 - BETA1**number)
         for weight, first, second, gradient in zip(self.dense, self.first, self.second, gradients, strict=True):
             if gradient is None:
                 continue
@@ -59,7 +72,7 @@ class Optimizer:
             second.assign(second + (1.0 - BETA2) * (ops.square(gradient) - second))
             weight.assign(weight - rate * first / (ops.sqrt(second) + EPSILON))
 
-    def _adagrad(self, looked_up: Iterable[tuple[Any, Any, Any]]) -> None:
+    def _adagrad(self, looked_up: Iterable[tuple[Any, Any, Any]], share: Any) -> None:
         """Adagrad (Duchi, Hazan and Singer, JMLR 2011) with one sum of squares a row, as in DLRM and FBGEMM.
 
         Every look-up counts as a gradient of its own: its mean square enters the row's sum. All squares of the batch
@@ -79,7 +92,7 @@ class Optimizer:
             squares.assign(
                 ops.scatter_update(squares.value, places, ops.mean(ops.square(gradient), axis=1), reduction="add")
             )
-            rate = self.table_rate * ops.rsqrt(ops.take(squares.value, places, axis=0) + TINY)
+            rate = share * self.table_rate * ops.rsqrt(ops.take(squares.value, places, axis=0) + TINY)
             table.assign(ops.scatter_update(table.value, places, -rate * gradient, reduction="add"))
 
 

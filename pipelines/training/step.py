@@ -29,12 +29,12 @@ class Steps(Protocol):
         """Bring what the steps changed into the model's and the objective's variables."""
 
 
-def make_steps(objective: Objective, options: Any) -> Steps:
-    """Steps for the backend at hand, with an optimizer that starts afresh."""
+def make_steps(objective: Objective, options: Any, total_steps: int = 0) -> Steps:
+    """Steps for the backend at hand, with an optimizer that starts afresh; a schedule ends after `total_steps`."""
     tables = [layer.rows for layer in objective.model._flatten_layers() if isinstance(layer, Table)]
     known = {id(rows) for rows in tables}
     dense = [weight for weight in objective.model.trainable_variables if id(weight) not in known]
-    optimizer = Optimizer(dense, tables, options)
+    optimizer = Optimizer(dense, tables, options, total_steps)
     return (
         _JaxSteps(objective, optimizer) if keras.backend.backend() == "jax" else _TensorflowSteps(objective, optimizer)
     )

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.config import ModelOptions
 from pipelines.errors import ConfigError
+from pipelines.models.blocks import _read_singles
 from pipelines.models.dropoutnet import build_dropoutnet, empty_rows
 from schemas.fitted import InputSpec
 
@@ -26,6 +27,7 @@ def floats(name, side, part, length=2, entity="") -> InputSpec:
     return InputSpec(name=name, side=side, part=part, kind="floats", length=length, entity=entity)
 
 
+ONE_TABLE_TWICE = (("user_a", "tags"), ("user_b", "kinds"), ("user_c", "tags"))
 BOTH = (
     ids("user_interests", "user", "content", "user_interests"),
     floats("user_statistics", "user", "preference"),
@@ -238,6 +240,18 @@ def test_a_side_is_dropped_whole_and_a_field_alone() -> None:
     is_one = np.array([np.isclose(trained, state, atol=1e-6).all(axis=1) for state in wanted])
     assert is_one.any(axis=0).all()
     assert all(0.1 < share < 0.4 for share in is_one.mean(axis=1))
+
+
+def test_single_ids_are_read_side_by_side_as_each_would_be_alone() -> None:
+    single = [ids(name, "user", "content", table).model_copy(update={"length": 1}) for name, table in ONE_TABLE_TWICE]
+    model = build_dropoutnet((*single, *BOTH), OPTIONS, 1)
+    bags = model.user_tower.content.readers[: len(single)]
+    for place, bag in enumerate(bags):
+        bag.missing.assign(np.full(4, place + 1.0))
+    columns = [np.array([[0], [2], [1]]), np.array([[3], [0], [1]]), np.array([[2], [2], [0]])]
+    alone = np.concatenate([np.asarray(bag(column)) for bag, column in zip(bags, columns, strict=True)], axis=1)
+    np.testing.assert_array_equal(np.asarray(_read_singles(columns, bags)), alone)
+    assert (alone[0, :4] == 1).all() and (alone[2, 8:] == 3).all() and (alone[1, 8:] == alone[0, 8:]).all()
 
 
 @pytest.mark.parametrize("pooling", ["max", "sum", "mean"])

@@ -54,12 +54,15 @@ def test_a_shuffled_epoch_is_set_by_seed_and_number_and_has_every_row_once(make_
     assert all((np.sort(some) == stored).all() for some in times)
 
 
-def test_features_of_a_row_stay_together_when_shuffled(make_records) -> None:
-    records = make_records(500)
-    batches, stored = epoch(records), read_split(records, "train")
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
+def test_features_of_a_row_stay_together_when_shuffled(make_records, way, compression: str) -> None:
+    records = make_records(500, compression=compression)
+    batches, stored = epoch(records, **way), read_split(records, "train")
     place = {time: row for row, time in enumerate(stored["event_time"])}
     rows = [place[time] for time in column(batches, "event_time")]
-    np.testing.assert_array_equal(column(batches, "item_numbers"), stored["item_numbers"][rows])
+    for name in ("item_numbers", "item_category", "user_key", "label"):
+        np.testing.assert_array_equal(column(batches, name), stored[name][rows], err_msg=name)
 
 
 @pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])

@@ -68,6 +68,20 @@ def test_a_table_moves_by_adagrad_with_every_look_up_a_gradient_of_its_own() -> 
     np.testing.assert_allclose(ops.convert_to_numpy(table), expected, rtol=1e-6)
 
 
+def test_a_cosine_takes_both_rates_from_where_they_start_to_nothing() -> None:
+    weight, table = keras.Variable(np.zeros(1, "f4")), keras.Variable(np.zeros((1, 1), "f4"))
+    options = TrainingOptions(learning_rate=0.1, table_learning_rate=0.1, learning_rate_schedule="cosine")
+    optimizer, moved = Optimizer([weight], [table], options, total_steps=4), []
+    for _ in range(5):
+        before = [float(weight[0]), float(table[0, 0])]
+        one = ops.ones((1, 1))
+        optimizer.apply([one[0]], [(table, np.zeros(1, "int32"), one)])
+        moved.append([before[0] - float(weight[0]), before[1] - float(table[0, 0])])
+    # Adam moves by its rate where all gradients are equal, Adagrad by its rate over the root of their number.
+    share = np.array([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])
+    np.testing.assert_allclose(moved, np.stack([0.1 * share, 0.1 * share / np.arange(1, 6) ** 0.5], 1), atol=1e-5)
+
+
 def test_dense_weights_move_by_adam_as_keras_has_it() -> None:
     ours, theirs = (keras.Variable(np.array([1.0, -2.0], "f4")) for _ in range(2))
     optimizer, adam = Optimizer([ours], [], TrainingOptions(learning_rate=0.1)), keras.optimizers.Adam(0.1)

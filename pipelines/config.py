@@ -460,6 +460,9 @@ class ModelOptions(Options):
     """A linear map of each part, to which the hidden layers add what it lacks, starting from nothing. Both sides start
     with the same maps: parts that they have in common (factors, vectors of content and their mean over a user's items)
     are compared from the first step on. With content_units and preference_units empty, it sees the inputs."""
+    foretell: bool = False
+    """A missing preference part is foretold from the side's content: a learned linear map, which starts at zero, is
+    added to the one vector that stands for it. With linear_path a new item goes where known ones of its content lie."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What scores are made of. cosine: embeddings have length 1, so that no item wins by its length alone; dot: lengths
     are learned, as the scores of reference factors have them."""

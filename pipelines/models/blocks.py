@@ -237,10 +237,17 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
             return
         self.missing = self.add_weight(shape=(self.width,), initializer=self.start, name="missing")
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False, missing_preference: Any = False) -> Any:
+    def call(
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        missing_preference: Any = False,
+        foretold: Any = 0.0,
+    ) -> Any:
         """Arrays by input name -> (n, width + 1); without a mask (n, width).
 
-        `missing_preference` is one for all rows, or (n, 1).
+        `missing_preference` is one for all rows, or (n, 1). `foretold`, (n, width) or 0, is added to what stands for a
+        missing part.
         """
         if training and self.field_dropout > 0:
             inputs = drop_fields(inputs, self.fields.specs, self.field_dropout, self.field_randomness)
@@ -250,8 +257,8 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
                 missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout.value
             )
         if self.zero:
-            return ops.where(missing, 0.0, self.fields(inputs))
-        value = ops.where(missing, ops.convert_to_tensor(self.missing), self.fields(inputs))
+            return ops.where(missing, foretold, self.fields(inputs))
+        value = ops.where(missing, ops.convert_to_tensor(self.missing) + foretold, self.fields(inputs))
         return ops.concatenate([value, ops.cast(missing, self.compute_dtype)], axis=1)
 
 

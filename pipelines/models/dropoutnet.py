@@ -60,6 +60,11 @@ class Tower(keras.Model):  # type: ignore[misc]
             self.preferences.append(
                 Preference(fields, width, dropout, options.field_dropout, seed=seed, name=name, zero=zero)
             )
+        foretold = self.preferences if content and options.foretell else []
+        self.foretell = [
+            keras.layers.Dense(preference.width, use_bias=False, kernel_initializer="zeros", name=f"foretell_{place}")
+            for place, preference in enumerate(foretold)
+        ]
         self.side_dropout = options.side_dropout
         self.randomness = keras.random.SeedGenerator(derived_seed(seed, "side_dropout"))
         self.mlp = Mlp(options.tower_units, seed=seed, name="mlp", linear_end=True, zero_start=options.linear_path)
@@ -84,8 +89,10 @@ class Tower(keras.Model):  # type: ignore[misc]
             rows = ops.shape(inputs[self.preferences[0].fields.specs[0].name])[0]
             coin = keras.random.uniform((rows, 1), seed=self.randomness)
             missing_preference = ops.logical_or(coin < self.side_dropout, missing_preference)
-        for preference in self.preferences:
-            parts.append(preference(inputs, training=training, missing_preference=missing_preference))
+        said = {"training": training, "missing_preference": missing_preference}
+        for place, preference in enumerate(self.preferences):
+            foretold = self.foretell[place](parts[0]) if self.foretell else 0.0
+            parts.append(preference(inputs, **said, foretold=foretold))
         vectors = self.mlp(ops.concatenate(parts, axis=1))
         for linear, part in zip(self.linear, parts, strict=bool(self.linear)):
             vectors = vectors + linear(part)

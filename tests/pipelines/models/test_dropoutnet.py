@@ -303,9 +303,20 @@ def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products
     np.testing.assert_allclose(np.asarray(model(inputs)["score"]), sum(parts), rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_foretold_from_content_stands_for_a_missing_part_alone() -> None:
+    plain, model = changed(), changed(foretell=True)
+    inputs, missing = rows_of(BOTH), rows_of(BOTH)
+    missing["item_statistics"][:] = np.nan
+    np.testing.assert_allclose(embeddings(model, missing)["item"], embeddings(plain, missing)["item"], rtol=1e-5)
+    kernel = model.item_tower.foretell[0].kernel
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
+    np.testing.assert_allclose(embeddings(model, inputs)["item"], embeddings(plain, inputs)["item"], rtol=1e-5)
+    assert np.abs(embeddings(model, missing)["item"] - embeddings(plain, missing)["item"]).max() > 1e-2
+
+
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="it is this test that starts the other backend")
 def test_dropout_and_pooling_hold_on_jax_as_well() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "epoch_within or [max] or starts_a", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "epoch_within or [max] or starts_a or foretold", __file__]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

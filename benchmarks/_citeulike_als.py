@@ -17,7 +17,7 @@ from scipy import sparse  # type: ignore[import-untyped]
 from benchmarks._citeulike import Floats
 from pipelines.config import FactorOptions, SparkOptions
 
-OPTIONS = FactorOptions(rank=200, alpha=10.0, regularisation=0.1, iterations=15, blocks=2)
+OPTIONS = FactorOptions(rank=200, alpha=10.0, regularisation=0.3, iterations=15, blocks=2)
 
 
 def als_factors(train: Any, folder: Path) -> tuple[Floats, Floats]:

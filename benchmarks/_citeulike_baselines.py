@@ -9,7 +9,7 @@ from sklearn.utils.extmath import randomized_svd
 from benchmarks._citeulike import Articles, Floats, Scores, Split, dot_scores, tfidf
 from pipelines.evaluation.content_knn import unit_rows
 
-SVD_WIDTH = 400
+SVD_WIDTH = 600
 RIDGE = 10.0
 LEAST_LENGTH = 0.1
 
@@ -63,6 +63,12 @@ def item_knn(split: Split) -> Scores:
 def ridge_scores(split: Split, dense: Floats, users: Floats, items: Floats) -> Scores:
     """Items' ALS factors from their content, linearly; items of the training pairs are fitted, each once."""
     known = split.train.getnnz(axis=0) > 0
-    inputs = np.hstack([dense, np.ones((len(dense), 1), dense.dtype)])
-    gram = inputs[known].T @ inputs[known] + RIDGE * np.eye(inputs.shape[1], dtype=dense.dtype)
-    return dot_scores(users, inputs @ np.linalg.solve(gram, inputs[known].T @ items[known]))
+    solved = ridge(dense[known], items[known])
+    return dot_scores(users, dense @ solved[:-1] + solved[-1])
+
+
+def ridge(inputs: Floats, targets: Floats) -> Floats:
+    """(width + 1, targets): a linear map, its last row the intercept, all of it damped by RIDGE."""
+    inputs = np.hstack([inputs, np.ones((len(inputs), 1), inputs.dtype)])
+    gram = inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1], dtype=inputs.dtype)
+    return np.asarray(np.linalg.solve(gram, inputs.T @ targets))

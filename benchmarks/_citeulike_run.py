@@ -28,8 +28,6 @@ Measured = dict[str, list[dict[str, Values]]]
 """Model -> of each seed, metric -> value of every user with test pairs."""
 METRICS = ("recall@100", "recall@20", "ndcg@100")
 RESAMPLES = 1000
-TOWER_WIDTH = 300
-"""Directions of the content that the towers read."""
 CONTENT_KNN = "kNN on all content"
 ALS, RIDGE = "implicit ALS", "ridge to ALS factors"
 COMPARED = {
@@ -90,7 +88,7 @@ def models_of(split: Split, articles: Articles, cache: Path, seeds: range, valid
         add("kNN on tags", baselines.content_knn(split, tfidf(articles.tags)))
         add(RIDGE, baselines.ridge_scores(split, dense, users, items))
     add(CONTENT_KNN, baselines.content_knn(split, space))
-    sides = sides_of(split, dense[:, :TOWER_WIDTH], users, items)
+    sides = sides_of(split, dense, users, items)
     for model, recipe in RECIPES.items():
         for seed in seeds:
             started = time.monotonic()

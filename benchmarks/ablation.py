@@ -1,8 +1,8 @@
 """What is each choice of the demo's towers worth? The variants of ablation.yaml, five seeds each, on validation.
 
 ABLATION_OUT names a folder where `thaw run --config conf/demo.yaml` has come as far as write_records; without it, or
-where it is empty, that is run first. Trainings are kept there, so that a benchmark that was stopped goes on. ABLATION_SEEDS=1 is the quick
-form.
+where it is empty, that is run first. Trainings are kept there, so that a benchmark that was stopped goes on.
+ABLATION_SEEDS=1 is the quick form.
 """
 
 import os

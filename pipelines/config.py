@@ -782,6 +782,94 @@ class ImageOptions(Options):
         return self.block_images or max(1, min(512, (8 << 20) // (self.height * self.width * self.channels)))
 
 
+class TrickOptions(Options):
+    """Parts of a convolutional network that may be switched on, each by itself."""
+
+    squeeze_excitation: int = Field(0, ge=0)
+    """Gates a channel by all of the image, with a layer this many times narrower between; 16 is usual, 0 switches it
+    off. About a tenth more parameters, hardly any multiply-adds."""
+    blur_pool: bool = False
+    """Blur before every n-th pixel is taken, so that a shift by one pixel changes less."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Share of images for which the last residual branch is left out in training, less for earlier ones. For deep
+    networks that overfit; mobilenet_v1 and shufflenet_v2 have no residual branches and refuse it."""
+
+
+class ClassifierLossOptions(Options):
+    """What a classifier is trained for."""
+
+    name: Literal["cross_entropy", "multiclass_svm"] = "cross_entropy"
+    """cross_entropy: scores become probabilities; multiclass_svm: the right class has to win by a margin."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Of cross_entropy: share of each label that is spread over all classes; 0.1 is usual for deep networks."""
+    margin: float = Field(1.0, gt=0)
+    """Of multiclass_svm: by how much. It trades off against l2 alone, so 1 need not be changed."""
+    squared: bool = False
+    """Of multiclass_svm: square what is lacking, so that large misses cost more and small ones less."""
+    form: Literal["weston_watkins", "one_vs_all"] = "weston_watkins"
+    """Of multiclass_svm. weston_watkins: against each other class; one_vs_all: each class against all the rest."""
+    l2: float = Field(0.0, ge=0)
+    """Times the sum of squared weights, added to the loss. Biases and normalisation are left alone."""
+
+
+class ScheduleOptions(Options):
+    """The learning rate over the steps of a training."""
+
+    name: Literal["constant", "exponential", "steps", "cosine", "one_cycle", "power_cosine"] = "constant"
+    """exponential: by `factor` over the whole training; steps: by `factor` at each of `milestones`; cosine: down along
+    half a wave; one_cycle: up, then down to almost nothing; power_cosine: cycles that fall fast at first."""
+    learning_rate: float = Field(0.001, gt=0)
+    """The largest one."""
+    factor: float = Field(0.1, gt=0, le=1)
+    """Of exponential and steps."""
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    """Of steps: shares of the training."""
+    warm_up: float = Field(0.3, ge=0, lt=1)
+    """Of one_cycle and power_cosine: share of the training in which it rises."""
+    cycles: Count = 1
+    """Of power_cosine: how often it starts again, …"""
+    decay: float = Field(1.0, gt=0, le=1)
+    """… from this share of where it started before, …"""
+    power: float = Field(10.0, ge=1)
+    """… and how fast it falls at first; 1: a plain cosine."""
+
+
+class ClassifierOptions(Options):
+    """A classifier of images, or of items by their content. Its last layer but one makes content vectors."""
+
+    family: Literal["linear", "two_layer", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"] = "linear"
+    """linear and two_layer also take content columns; they are the first to try, and what others must beat."""
+    width: float = Field(1.0, gt=0)
+    """Of convolutional networks: share of the paper's channels. Cost grows with its square; shufflenet_v2 has 0.5, 1,
+    1.5 and 2."""
+    groups: Literal[1, 2, 3, 4, 8] = 3
+    """Of shufflenet_v1's pointwise convolutions, the paper's choice; more groups have more channels at equal cost."""
+    stem: Literal["large", "small"] = "large"
+    """large: the paper's, for images of some 224 pixels, which it halves twice at once; small: without the first two
+    halvings, for images of some 32 pixels."""
+    hidden: Count = 100
+    """Of two_layer: units between."""
+    embedding_dim: Count = 16
+    """Of content: width of a category's or word's embedding."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the vector before the last layer, in training."""
+    tricks: TrickOptions = TrickOptions()
+    loss: ClassifierLossOptions = ClassifierLossOptions()
+    schedule: ScheduleOptions = ScheduleOptions()
+
+    @model_validator(mode="after")
+    def _fits_family(self) -> "ClassifierOptions":
+        if self.tricks.drop_path and self.family not in ("mobilenet_v2", "shufflenet_v1"):
+            raise ValueError(
+                f"tricks.drop_path must be 0 for {self.family}, which has no residual branches, got "
+                f"{self.tricks.drop_path}; remove it, or set family to mobilenet_v2 or shufflenet_v1"
+            )
+        flat = self.family in ("linear", "two_layer")
+        if flat and (self.tricks.squeeze_excitation or self.tricks.blur_pool):
+            raise ValueError(f"tricks belong to convolutional networks, family is {self.family}; remove them")
+        return self
+
+
 _TAKEN = {
     "user_id", "item_id", "id", "valid_from", "created_at", "title", "source", "file", "reason", "row", "copy",
 }  # fmt: skip

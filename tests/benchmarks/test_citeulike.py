@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from benchmarks._citeulike import Split, fold, measure, pair_matrix, seeded_split
 from benchmarks._citeulike_als import cache_key
+from benchmarks._citeulike_baselines import ridge
 from benchmarks._citeulike_factors import held_out, least_squares
-from pipelines.config import FactorOptions
+from benchmarks._citeulike_towers import CONTENT_LENGTH, embed, sides_of, specs_of, start_from_ridge
+from pipelines.config import FactorOptions, ModelOptions
+from pipelines.models.dropoutnet import build_dropoutnet
 
 DRAW = np.random.default_rng(5)
 OPTIONS = FactorOptions(rank=3, alpha=10.0, regularisation=0.1)
@@ -38,6 +42,25 @@ def test_factors_held_out_know_nothing_of_pairs_that_only_chance_made() -> None:
     without = held_out(PAIRS, items, OPTIONS, seed=0)
     assert share_above((vectors[pairs.row] * items[pairs.col]).sum(axis=1)) > 0.9
     assert share_above((without.user * without.item).sum(axis=1)) < 0.6
+
+
+def test_towers_start_at_the_scores_of_factors_and_content_and_new_items_at_their_ridge_map() -> None:
+    known = PAIRS.toarray() * (np.arange(40) < 39)
+    train = sparse.csr_matrix(known)
+    content = normalize(DRAW.normal(size=(40, 5)).astype("float32"))
+    users, items = DRAW.normal(size=(30, 3)).astype("float32"), DRAW.normal(size=(40, 3)).astype("float32")
+    items[39] = 0
+    sides = sides_of(Split("cold", train, train, np.array([39])), content, users, items)
+    options = ModelOptions(
+        content_units=(), preference_units=(), tower_units=(4, 8), linear_path=True, foretell=True, similarity="dot"
+    )
+    model = build_dropoutnet(specs_of(sides), options, seed=1)
+    start_from_ridge(model, sides)
+    vectors = embed(model, sides)
+    factors = sides.item.copy()
+    factors[39] = np.append(content[39], 1) @ ridge(content[:39], sides.item[:39])
+    expected = sides.user @ factors.T + CONTENT_LENGTH**2 * normalize(known @ content) @ content.T
+    np.testing.assert_allclose(vectors[0] @ vectors[1].T, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_factors_are_kept_for_equal_pairs_and_options() -> None:

@@ -30,6 +30,7 @@ RECIPES = {
             losses=LossOptions(pointwise=0, softmax=1, in_batch="all", log_q=True, temperature=25.0),
         ),
         reconstruct=False,
+        way=0.6,
     ),
     RECONSTRUCTION: Recipe(
         TOWERS,

@@ -41,5 +41,6 @@ RECIPES = {
             losses=LossOptions(pointwise=0, softmax=0, reconstruction=1, in_batch="all"),
         ),
         reconstruct=True,
+        way=0.6,
     ),
 }

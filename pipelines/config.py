@@ -474,7 +474,8 @@ class ModelOptions(Options):
     is an input of rows from `factors.until` on; of earlier ones in reconstruction alone, which looks at no label."""
     preference_dropout: Share = 0.5
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
-    (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md."""
+    (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md. At 1 behaviour is never
+    read, nor in serving: content alone."""
     missing: Literal["learned", "zero"] = "learned"
     """What stands for a preference part that is missing. learned: a vector, and a mask that says so; zero: zeros and no
     mask, as in the paper, which cannot be told from behaviour that happens to be read as zeros."""

@@ -251,7 +251,9 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
         """
         if training and self.field_dropout > 0:
             inputs = drop_fields(inputs, self.fields.specs, self.field_dropout, self.field_randomness)
-        missing = ops.logical_or(self.fields.nothing_known(inputs), missing_preference)
+        # What training never shows is not read in serving either: untrained layers would make noise of it.
+        asked = True if self.dropout.is_total else missing_preference
+        missing = ops.logical_or(self.fields.nothing_known(inputs), asked)
         if training and self.dropout.is_used:
             missing = ops.logical_or(
                 missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout.value

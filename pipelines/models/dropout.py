@@ -35,6 +35,11 @@ class DropoutShare(keras.layers.Layer):  # type: ignore[misc]
         """Whether anything is ever dropped."""
         return self.first > 0 or self.last > 0
 
+    @property
+    def is_total(self) -> bool:
+        """Whether all is dropped, always: layers behind it are never trained."""
+        return self.first == self.last == 1
+
     def at(self, progress: float) -> None:
         """Set it for an epoch: 0 the first, 1 the last."""
         if self.share is not None:

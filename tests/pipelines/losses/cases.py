@@ -1,6 +1,5 @@
-"""Losses and their gradients over a few batches, on whatever backend there is; as a program it prints them."""
+"""Losses and their gradients over a few batches, on whatever backend there is."""
 
-import json
 from dataclasses import replace
 
 import keras
@@ -96,7 +95,3 @@ def every_case() -> dict[str, list[list[float]]]:
         slopes = gradient(twice, np.concatenate([at, np.ones_like(at[:, :1])], axis=1))
         found[case] = slopes.reshape(len(LOSSES), -1).tolist()
     return found
-
-
-if __name__ == "__main__":
-    print(json.dumps(every_case()))

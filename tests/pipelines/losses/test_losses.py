@@ -1,10 +1,6 @@
-"""Each loss against numbers worked out by hand, and the promises that every loss keeps, on TensorFlow and on JAX."""
+"""Each loss against numbers worked out by hand, and the promises that every loss keeps."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import keras
@@ -19,8 +15,7 @@ from pipelines.losses.batch import Batch
 from pipelines.losses.pointwise import pointwise
 from pipelines.losses.registry import LOSSES, loss_named, weighted_losses
 from pipelines.losses.softmax_mined import softmax_mined
-from tests.pipelines.losses import cases
-from tests.pipelines.losses.cases import EAST, NORTH, WEST, batch, every_case, gradient, random_batch
+from tests.pipelines.losses.cases import EAST, NORTH, WEST, batch, gradient, random_batch
 
 EVERY_LOSS = pytest.mark.parametrize("name", sorted(LOSSES))
 OF_POSITIVES = pytest.mark.parametrize("name", ["softmax", "support_vector", "pairwise"])
@@ -237,19 +232,3 @@ def test_a_compiled_step_draws_other_negatives_each_time() -> None:
     first, second = float(step()), float(step())
     assert np.isfinite([first, second]).all()
     assert first != second
-
-
-def test_losses_and_gradients_are_the_same_on_jax() -> None:
-    here = every_case()
-    run = subprocess.run(
-        [sys.executable, cases.__file__],
-        env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    there = json.loads(run.stdout)
-    assert there.keys() == here.keys()
-    for case, expected in here.items():
-        np.testing.assert_allclose(there[case], expected, rtol=1e-4, atol=1e-5, err_msg=case)

@@ -1,9 +1,5 @@
 """What a model promises: missing is a state of its own, sides without one part work, equal seeds make equal weights."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -313,11 +309,3 @@ def test_what_is_foretold_from_content_stands_for_a_missing_part_alone() -> None
     kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
     np.testing.assert_allclose(embeddings(model, inputs)["item"], embeddings(plain, inputs)["item"], rtol=1e-5)
     assert np.abs(embeddings(model, missing)["item"] - embeddings(plain, missing)["item"]).max() > 1e-2
-
-
-@pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="it is this test that starts the other backend")
-def test_dropout_and_pooling_hold_on_jax_as_well() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "epoch_within or [max] or starts_a or foretold", __file__]
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]

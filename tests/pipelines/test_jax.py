@@ -1,0 +1,37 @@
+"""Models, losses and training steps on JAX: one process of that backend, beside this one of TensorFlow."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipelines.losses.cases import every_case
+from tests.pipelines.training.test_step import check
+
+OF_MODELS = "epoch_within or [max] or starts_a or foretold"
+
+
+def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well() -> None:
+    here = every_case()
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    there = json.loads(run.stdout.splitlines()[-1])
+    assert there.keys() == here.keys()
+    for case, expected in here.items():
+        np.testing.assert_allclose(there[case], expected, rtol=1e-4, atol=1e-5, err_msg=case)
+
+
+if __name__ == "__main__":
+    check()
+    with contextlib.redirect_stdout(sys.stderr):
+        failed = pytest.main(["-q", "-k", OF_MODELS, str(Path(__file__).parent / "models" / "test_dropoutnet.py")])
+    print(json.dumps(every_case()))
+    sys.exit(failed)

@@ -11,7 +11,7 @@ once a seed, beside the true probabilities. OPTIONS were chosen on such validati
 
 BACKENDS=jax BATCHES=4096 ROUNDS=1 measure less; ROWS=20480 makes the rounds in memory shorter, and EPOCH=102400
 those from records, whole epochs otherwise: a short one pays for filling a shuffle window of 65,536 rows. SEEDS=0
-leaves the AUC out, BACKENDS= the speed.
+leaves the AUC out, BACKENDS= the speed; KERAS_BACKEND says where the AUC is trained.
 """
 
 import json
@@ -237,7 +237,8 @@ def main() -> None:
             ratios[f"keras_fit_{key}"] = round(rate["records"] / rate["keras"], 2)
             figures[f"examples_per_s_{key}"] = round(rate["records"])
             figures[f"matmul_limit_cpu_{key}"] = round(busy["limit"] / busy["records"], 2)
-    scored = [alone(f"auc({{folder}}, {seed})", "tensorflow") for seed in range(1, SEEDS + 1)]
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    scored = [alone(f"auc({{folder}}, {seed})", backend) for seed in range(1, SEEDS + 1)]
     for seed, one in enumerate(scored, 1):
         print("  ".join([f"AUC, seed {seed}:", *(f"{name} {value:.4g}" for name, value in one.items())]))
     if scored:

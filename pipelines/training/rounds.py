@@ -5,6 +5,7 @@ lane: read, checked by its CRCs, decoded and shuffled as a whole, then cut into 
 Rows of several lengths are `stream`'s, which also says what lanes and windows are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,35 +90,42 @@ class Rounds:
             order = np.random.default_rng(self.seed).permutation(order)
         starts = np.cumsum([0, *(self.files.shards[shard][1].rows for shard in order)])
         bounds = np.arange(self.of_lanes + 1) * starts[-1] // self.of_lanes
-        parts: list[Arrays] = []
+        spans: list[tuple[int, int]] = []
         places: list[Any] = []
         steps: list[Any] = []
         for lane in self.lanes:
             first = bounds[lane] + number * window
             last = max(min(first + window, bounds[lane + 1]), first)
-            parts.append(self._read(order, starts, first, last))
             mixed = np.arange(last - first)
             if self.seed is not None:
                 mixed = np.random.default_rng([self.seed, lane, number]).permutation(mixed)
+            spans.append((first, last))
             places.append(sum(map(len, places)) + mixed)
             steps.append(np.arange(last - first) // block)
         # Stable, so that each batch has its lanes in order.
         rows = np.concatenate(places)[np.argsort(np.concatenate(steps).astype("u2"), kind="stable")]
-        return {name: np.concatenate([part[name] for part in parts])[rows] for name in parts[0]}
+        arrays = decode(self._read(order, starts, spans), self.columns)
+        return {name: values[rows] for name, values in arrays.items()}
 
-    def _read(self, order: Any, starts: Any, first: int, last: int) -> Arrays:
-        """The rows from `first` to `last` of all shards in `order`. Raises ValueError where they are not whole."""
-        size, found = layout(self.columns).size, []
-        for shard, begin, end in zip(order, starts[:-1], starts[1:], strict=True):
-            here = slice(max(first - begin, 0), min(last, end) - begin)
-            if here.start < here.stop:
-                count = (here.stop - here.start) * size
-                with Path(self.files.paths[shard]).open("rb") as file:
-                    file.seek(here.start * size)
-                    found.append(file.read(count))
-                if len(found[-1]) != count:
-                    raise ValueError(f"{self.files.paths[shard]} is short")
-        return decode(b"".join(found), self.columns)
+    def _read(self, order: Any, starts: Any, spans: Sequence[tuple[int, int]]) -> Any:
+        """The bytes of rows from … to … of all shards in `order`, one span after the other.
+
+        Raises ValueError where a file is short.
+        """
+        size = layout(self.columns).size
+        raw = np.empty(sum(last - first for first, last in spans) * size, np.uint8)
+        at = 0
+        for first, last in spans:
+            for shard, begin, end in zip(order, starts[:-1], starts[1:], strict=True):
+                start, stop = max(first, begin), min(last, end)
+                if start < stop:
+                    here = raw.data[at : at + (stop - start) * size]
+                    with Path(self.files.paths[shard]).open("rb") as file:
+                        file.seek((start - begin) * size)
+                        if file.readinto(here) != len(here):
+                            raise ValueError(f"{self.files.paths[shard]} is short")
+                    at += len(here)
+        return raw
 
 
 def has_rounds(columns: Columns, files: stream.Stream) -> bool:

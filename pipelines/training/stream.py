@@ -1,4 +1,5 @@
-"""A split that is too large to hold: batches of serialized records from its files, by tf.data. Parsing is `input`'s.
+"""A split that is too large to hold: batches of serialized records from its files, by tf.data. Parsing is `input`'s,
+and records that all have one byte layout are `rounds`'s.
 
 An epoch in order is the shards one after the other. A shuffled one is cut into lanes: equal parts of the rows of its
 reshuffled shards, which are read side by side. Each lane shuffles within a window, and every batch takes as many rows

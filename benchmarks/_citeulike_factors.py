@@ -1,7 +1,10 @@
-"""Factors that a pair had no part in: inputs of a row whose label did not help to make them. [numpy, scipy]
+"""Implicit ALS: of all pairs, and for each pair of fits that it had no part in. [numpy, scipy]
 
-Solving a user's vector anew without a pair is not enough: the vectors of the user's other items were fitted with that
-pair, and bring it back. On held-out pairs such inputs promised a recall@100 of 0.66 where 0.50 was the truth.
+The equations are those of `thaw compute_factors` (Spark MLlib), solved here in seconds by what sparse rows allow.
+
+A factor may be an input of a row whose label did not help to make it. Solving a user's vector anew without a pair is
+not enough: the vectors of the user's other items were fitted with that pair, and bring it back. On held-out pairs such
+inputs promised a recall@100 of 0.66 where fits without them gave 0.47.
 """
 
 from dataclasses import dataclass
@@ -13,10 +16,22 @@ import numpy.typing as npt
 from benchmarks._citeulike import Floats, pair_matrix
 from pipelines.config import FactorOptions
 
+OPTIONS = FactorOptions(rank=200, alpha=10.0, regularisation=0.3, iterations=15)
 PARTS = 10
 """Of the pairs. More leave more pairs to learn from, and cost a fit each."""
 SWEEPS = 8
 """Of least squares over both sides, from the whole factors on: what they knew of the part's pairs wears off."""
+
+
+def als_factors(train: Any, options: FactorOptions, seed: int) -> tuple[Floats, Floats]:
+    """(users, rank), (items, rank), from a random start by seed; zeros for whoever has no pair."""
+    transposed = train.T.tocsr()
+    start = np.random.default_rng(seed).standard_normal((train.shape[1], options.rank)) / options.rank**0.5
+    items = np.where(np.diff(transposed.indptr)[:, None] > 0, start, 0).astype(np.float32)
+    for _ in range(options.iterations):
+        users = least_squares(train, items, options)
+        items = least_squares(transposed, users, options)
+    return users, items
 
 
 @dataclass(frozen=True)

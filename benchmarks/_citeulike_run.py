@@ -1,13 +1,12 @@
 """The table of a CiteULike reproduction: every model on both splits, seeds, intervals, paired differences.
 
 CITEULIKE_SEEDS sets the number of seeds (5). CITEULIKE_VALIDATE=1 puts in place of each split a fold of its training
-part, which is where everything was chosen. CITEULIKE_CACHE names a folder that keeps the ALS factors for the next run.
+part, which is where everything was chosen.
 """
 
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks import _citeulike_baselines as baselines
 from benchmarks._citeulike import Articles, Scores, Split, dot_scores, fold, measure, tfidf
-from benchmarks._citeulike_als import als_factors
+from benchmarks._citeulike_factors import OPTIONS, als_factors
 from benchmarks._citeulike_recipes import END_TO_END, RECIPES, RECONSTRUCTION
 from benchmarks._citeulike_towers import sides_of, train_towers
 from benchmarks._report import report
@@ -50,27 +49,25 @@ def run(name: str, articles: Articles, splits: Sequence[Split]) -> None:
     seeds = range(int(os.environ.get("CITEULIKE_SEEDS", "5")))
     validate = os.environ.get("CITEULIKE_VALIDATE", "") == "1"
     rows, figures, ratios = [], {}, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = Path(os.environ.get("CITEULIKE_CACHE") or scratch)
-        for split in splits:
-            measured = models_of(fold(split, 0) if validate else split, articles, cache / name, seeds, validate)
-            weights = user_weights(len(measured["random"][0]["recall@100"]), RESAMPLES, seed=0)
-            for model, runs in measured.items():
-                rows.append(_row(split.name, model, runs, weights))
-                figures[f"{split.name}_recall@100_{_key(model)}"] = round(_mean(runs), 4)
-            rows += _differences(split.name, measured, weights)
-            for peer in measured:
-                if not peer.startswith("Thaw"):
-                    ratios[f"{split.name}_{_key(peer)}"] = round(_mean(measured[END_TO_END]) / _mean(measured[peer]), 3)
+    for split in splits:
+        measured = models_of(fold(split, 0) if validate else split, articles, seeds)
+        weights = user_weights(len(measured["random"][0]["recall@100"]), RESAMPLES, seed=0)
+        for model, runs in measured.items():
+            rows.append(_row(split.name, model, runs, weights))
+            figures[f"{split.name}_recall@100_{_key(model)}"] = round(_mean(runs), 4)
+        rows += _differences(split.name, measured, weights)
+        for peer in measured:
+            if not peer.startswith("Thaw"):
+                ratios[f"{split.name}_{_key(peer)}"] = round(_mean(measured[END_TO_END]) / _mean(measured[peer]), 3)
     header = ("split", "model", "recall@100", "95 %", "over seeds", *METRICS[1:])
     report(name, header, rows, ratios=ratios, figures=figures)
 
 
-def models_of(split: Split, articles: Articles, cache: Path, seeds: range, validate: bool) -> Measured:
+def models_of(split: Split, articles: Articles, seeds: range) -> Measured:
     """Every model's results on one split."""
     space = baselines.content_space(articles)
     dense = baselines.dense_content(space, baselines.SVD_WIDTH, seed=0)
-    users, items = als_factors(split.train, cache / f"{split.name}{'_fold' if validate else ''}")
+    users, items = als_factors(split.train, OPTIONS, seed=0)
     measured: Measured = {}
 
     def add(model: str, scores: Scores, seed: int = 0) -> None:

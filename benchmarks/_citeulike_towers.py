@@ -16,9 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from benchmarks._citeulike import Floats, Scores, Split, dot_scores
-from benchmarks._citeulike_als import OPTIONS
 from benchmarks._citeulike_baselines import ridge
-from benchmarks._citeulike_factors import HeldOut, held_out
+from benchmarks._citeulike_factors import OPTIONS, HeldOut, held_out
 from pipelines.config import ModelOptions, TrainingOptions
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
 from pipelines.training.facts import facts_of

@@ -18,7 +18,7 @@ from pipelines.errors import ConfigError
 from pipelines.models.bags import Bag
 from pipelines.models.blocks import BagMean, Fields, Mlp, Preference, Table, derived_seed, unit
 from pipelines.models.dropout import DropoutShare
-from pipelines.models.linear import linear_starts
+from pipelines.models.linear_path import linear_starts
 from schemas.content import Side
 from schemas.fitted import InputSpec
 

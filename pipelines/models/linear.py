@@ -1,4 +1,9 @@
-"""The linear path of a tower: a map of each of its parts, which at the start keeps inner products as they are."""
+"""The linear classifier and the net of two layers, and what they read: scaled pixels, or content of any kind.
+
+Scores are W·x + b. The bias is a weight like another, of an input that is always 1: x with a 1 appended and W with b as
+one more column (10 × 3072 becomes 10 × 3073 for CIFAR-10) give the same scores. It is kept apart here, because what
+shrinks weights must leave it alone.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,34 +11,68 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
+from pipelines.config import ClassifierOptions
+from pipelines.errors import ConfigError
 from pipelines.models.blocks import derived_seed
+from schemas.fitted import InputSpec
+
+HALF_RANGE = 127.5
+"""Half of what 8 bits tell apart."""
 
 
-def linear_starts(values: Sequence[NDArray[np.bool_]], width: int, seed: int) -> list[Any]:
-    """A Dense layer a part, (n, columns of the part) -> (n, `width`); `values` tells a part's values from its masks.
+def linear(x: Any, options: ClassifierOptions, *, seed: int) -> Any:
+    """Any shape -> (n, d): the input itself, flat. The last layer makes the classifier linear."""
+    return keras.layers.Flatten(name="flat")(x)
 
-    All values take rows of one orthogonal matrix, in turn: while there are no more of them than `width`, the inner
-    product of two sides that start alike is the sum of those of their parts, exactly. Past `width` another orthogonal
-    matrix follows, and it is so on average. Masks start at zero, so that they add nothing to it.
+
+def two_layer(x: Any, options: ClassifierOptions, *, seed: int) -> Any:
+    """Any shape -> (n, hidden): one hidden layer with ReLU."""
+    start = keras.initializers.HeNormal(derived_seed(seed, "hidden"))
+    dense = keras.layers.Dense(options.hidden, activation="relu", kernel_initializer=start, name="hidden")
+    return dense(keras.layers.Flatten(name="flat")(x))
+
+
+def pixels_scaled(pixels: Any, mean: Any = None) -> Any:
+    """(n, h, w, channels) from 0 to 255 -> about [-1, 1]: less the mean image (h, w, channels), divided by 127.5.
+
+    Without a mean, less 127.5. The model scales, so that what it is served with is what it was trained with. Raises
+    ConfigError where the mean has another shape.
     """
-    count = sum(int(part.sum()) for part in values)
-    blocks = [_orthogonal(width, derived_seed(seed, str(number))) for number in range(-(-count // width))]
-    rows = iter(np.concatenate(blocks))
-    return [_dense(part, rows, width, f"linear_{place}") for place, part in enumerate(values)]
+    if mean is None:
+        return keras.layers.Rescaling(1 / HALF_RANGE, offset=-1.0, name="scaled")(pixels)
+    mean = np.asarray(mean, "float32")
+    if mean.shape != tuple(pixels.shape[1:]):
+        raise ConfigError(
+            f"the mean image must have the shape of an image, {tuple(pixels.shape[1:])}, got {mean.shape}; "
+            "average the training images over the first axis"
+        )
+    centred = keras.layers.Normalization(axis=(1, 2, 3), name="scaled")
+    # Two images whose mean and deviation are those that are wanted.
+    centred.adapt(np.stack([mean - HALF_RANGE, mean + HALF_RANGE]))
+    return centred(pixels)
 
 
-def _dense(part: NDArray[np.bool_], rows: Any, width: int, name: str) -> Any:
-    start = np.zeros((len(part), width), "float32")
-    for column in np.flatnonzero(part):
-        start[column] = next(rows)
-    return keras.layers.Dense(
-        width, use_bias=False, kernel_initializer=lambda shape, dtype=None: ops.cast(start, dtype), name=name
-    )
+def content_vector(specs: Sequence[InputSpec], embedding_dim: int, *, seed: int) -> tuple[dict[str, Any], Any]:
+    """Inputs by name, and one vector of them all: numbers beside a mask of missing ones, means of embeddings.
 
-
-def _orthogonal(width: int, seed: int) -> NDArray[np.float64]:
-    """Uniform over all: the signs make the decomposition unique (Mezzadri, Notices of the AMS 2007)."""
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))
-    return np.asarray(q * np.sign(np.diag(r)))
+    The mean of the embeddings of a text's words and a linear layer are fastText's classifier (Joulin et al. 2017).
+    Raises ConfigError where there is nothing to read.
+    """
+    if not specs:
+        raise ConfigError("a classifier must have an input, got no content columns; add some to source.items")
+    inputs, parts, tables = {}, [], {}
+    for spec in specs:
+        if spec.kind == "floats":
+            inputs[spec.name] = given = keras.Input((spec.length,), name=spec.name)
+            known = ops.isfinite(given)
+            parts += [ops.where(known, given, 0.0), ops.cast(ops.logical_not(known), "float32")]
+            continue
+        inputs[spec.name] = given = keras.Input((spec.length,), dtype="int64", name=spec.name)
+        if spec.table not in tables:
+            start = keras.initializers.RandomNormal(stddev=embedding_dim**-0.5, seed=derived_seed(seed, spec.table))
+            tables[spec.table] = keras.layers.Embedding(spec.table_size, embedding_dim, start, name=spec.table)
+        known = ops.expand_dims(ops.cast(ops.not_equal(given, 0), "float32"), 2)
+        total = ops.sum(tables[spec.table](given) * known, axis=1)
+        parts.append(total / ops.maximum(ops.sum(known, axis=1), 1.0))
+    return inputs, ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]

@@ -126,7 +126,8 @@ def told(results: Mapping[str, Any]) -> list[str]:
     rows = [row for row in results["variants"] if row["name"] == DEFAULT or not row["is_default"]]
     metrics = [m for m in headline_metrics(rows[0]["metrics"]["all"]) if m != "auc"]
     cells = [(p, m) for m in metrics for p in ("all", "cold_item") if rows[0]["metrics"][p][m]["value"] is not None]
-    title = f"{results['split']}, {len(results['seeds'])} seeds"
+    count = len(results["seeds"])
+    title = f"{results['split']}, {count} seed{'s' if count > 1 else ''}"
     wide = max(len(title), *(len(row["name"]) for row in rows)) + 2
     heads = "".join(f"{f'{metric}, {label(part)}':<34}" for part, metric in cells)
     lines = [title.ljust(wide) + heads.rstrip()]

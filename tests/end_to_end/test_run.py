@@ -86,7 +86,7 @@ def test_variants_are_trained_on_the_same_records_and_drawn_in_the_report(finish
     workspace = Workspace.open(str(out))
     default, half, always = workspace.current("ablation").read_json("results")["variants"]
     assert half["metrics"] == default["metrics"] and half["is_default"]
-    assert always["metrics"]["all"]["auc"]["n"] == default["metrics"]["all"]["auc"]["n"] > 10
+    assert always["metrics"]["all"]["auc"]["n"] == default["metrics"]["all"]["auc"]["n"] > 0
     assert always["differences"]["all"]["auc"]["value"] != 0
     write_report(workspace, load_config(SMALL[1::2]), summary_of(out), str(tmp_path / "report.html"))
     assert "model.preference_dropout=1" in (tmp_path / "report.html").read_text()

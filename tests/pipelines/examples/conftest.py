@@ -1,5 +1,8 @@
 """Small logs and catalogues, written as tables of a few rows; times are single microseconds."""
 
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 
 from pipelines.config import parse_config
@@ -37,6 +40,20 @@ def catalogue(spark):
         return spark.createDataFrame(rows, spark_schema(content_table(side, {"colour": "category"})))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def building(spark, tmp_path_factory):
+    """`with building() as build`: builds as the jobs do it, over files instead of ever longer plans."""
+    from pipelines.examples.build import build
+    from pipelines.spark import spool
+
+    @contextmanager
+    def begun():
+        with spool(spark, str(tmp_path_factory.mktemp("spool") / "spool")) as keep:
+            yield partial(build, keep=keep)
+
+    return begun
 
 
 @pytest.fixture

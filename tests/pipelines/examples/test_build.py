@@ -20,6 +20,13 @@ def tables(log, catalogue):
     return make
 
 
+@pytest.fixture
+def build(building):
+    """As the jobs build."""
+    with building() as build:
+        yield build
+
+
 def history(seed=1, n=120):
     """A random log over 200 µs with late arrivals and ties."""
     rng = random.Random(seed)
@@ -43,9 +50,7 @@ def contents(built):
     }
 
 
-def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_moment(tables, config) -> None:
-    from pipelines.examples.build import build
-
+def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_moment(build, tables, config) -> None:
     built = build(
         tables(
             [
@@ -91,9 +96,7 @@ def test_one_example_has_the_statistics_of_its_snapshot_and_the_content_of_its_m
     assert drawn["i"].past_positives == (1 if clock[0] > 51 else 0)
 
 
-def test_the_order_and_partitions_of_the_log_change_nothing(tables, config) -> None:
-    from pipelines.examples.build import build
-
+def test_the_order_and_partitions_of_the_log_change_nothing(build, tables, config) -> None:
     settings, events = config(labels={"rule": "sampled"}), history()
     fitted = FITTED.model_copy(update={"keep_share": 0.6})
     found = []
@@ -104,9 +107,7 @@ def test_the_order_and_partitions_of_the_log_change_nothing(tables, config) -> N
     assert 20 < len(found[0]["examples"]) < 400 and len(found[0]["candidates"]) > 20
 
 
-def test_what_arrives_after_a_cut_changes_no_example_before_it(tables, config) -> None:
-    from pipelines.examples.build import build
-
+def test_what_arrives_after_a_cut_changes_no_example_before_it(build, tables, config) -> None:
     cut, settings, events = 130, config(), history()
     past = [line for line in events if int(line.split()[4]) <= cut]
     assert len(past) < 0.8 * len(events)
@@ -118,9 +119,7 @@ def test_what_arrives_after_a_cut_changes_no_example_before_it(tables, config) -
     assert found[0] == found[1] and len(found[0][0]) > 20
 
 
-def test_a_window_longer_than_the_log_holds_all_of_it(tables, config) -> None:
-    from pipelines.examples.build import build
-
+def test_a_window_longer_than_the_log_holds_all_of_it(build, tables, config) -> None:
     settings = config(preferences={"windows": ["400us", "lifetime"]})  # the log covers 200
     rows = build(tables(history()), settings, FITTED).examples.collect()
     assert len(rows) > 20
@@ -129,9 +128,7 @@ def test_a_window_longer_than_the_log_holds_all_of_it(tables, config) -> None:
     assert any(row["item_click_count_lifetime"] for row in rows)
 
 
-def test_users_with_a_single_event_have_examples_without_a_history(tables, config) -> None:
-    from pipelines.examples.build import build
-
+def test_users_with_a_single_event_have_examples_without_a_history(build, tables, config) -> None:
     events = [f"u{n} i {n * 6} impression" for n in range(1, 31)] + ["u5 i 31 click"]
     rows = build(tables(events), config(), FITTED).examples.collect()
     assert len(rows) > 20 and {row.split for row in rows} == {"train", "validation", "test"}

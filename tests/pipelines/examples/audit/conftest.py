@@ -212,8 +212,7 @@ def shop(tables) -> World:
 
 
 @pytest.fixture(scope="session")
-def world(shop, publish) -> World:
+def world(shop, building, publish) -> World:
     """What an honest build makes of the tiny shop in snapshot accuracy."""
-    from pipelines.examples.build import build
-
-    return replace(shop, built=publish(build(shop.tables, shop.config, shop.fitted)))
+    with building() as build:
+        return replace(shop, built=publish(build(shop.tables, shop.config, shop.fitted)))

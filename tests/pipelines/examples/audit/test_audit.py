@@ -1,17 +1,13 @@
 """The whole audit on real builds: an honest one passes, real leaks in the real code stop the run."""
 
-from functools import partial
-
 import pytest
 
 from pipelines.errors import LeakageError
 from pipelines.examples import sides
 from pipelines.examples.audit import audit as audit_module
 from pipelines.examples.audit.audit import audit
-from pipelines.examples.build import build
 from pipelines.examples.fit import fit
 from pipelines.features import feature_set
-from pipelines.spark import spool
 
 SMALL = {
     "entities": ["item"],
@@ -25,8 +21,9 @@ def failed(report) -> list[tuple[str, str]]:
     return [(check.name, check.detail) for check in report.checks if not check.passed]
 
 
-def test_an_honest_build_passes_every_check(world) -> None:
-    report = audit(world.built, world.tables, world.config, world.fitted)
+def test_an_honest_build_passes_every_check(world, building) -> None:
+    with building() as build:
+        report = audit(world.built, world.tables, world.config, world.fitted, build)
     assert failed(report) == []
     assert all(check.checked for check in report.checks)
     assert {check.kind for check in report.checks} == {"rows", "recomputed", "fitted", "probe", "future"}
@@ -45,19 +42,23 @@ def test_an_honest_build_passes_every_check(world) -> None:
         ("snapshot", {"rule": "threshold", "threshold": 1.0}),
     ],
 )
-def test_every_rule_and_accuracy_passes(accuracy, labels, tables, make_config, publish) -> None:
+def test_every_rule_and_accuracy_passes(accuracy, labels, tables, make_config, building, publish) -> None:
     config = make_config(labels=labels, preferences={**SMALL, "accuracy": accuracy})
     fitted = fit(tables.interactions, config)
-    report = audit(publish(build(tables, config, fitted)), tables, config, fitted)
+    with building() as build:
+        report = audit(publish(build(tables, config, fitted)), tables, config, fitted, build)
     assert failed(report) == []
 
 
-def test_a_real_leak_names_the_example_the_column_and_both_values(tables, make_config, publish, monkeypatch) -> None:
+def test_a_real_leak_names_the_example_the_column_and_both_values(
+    tables, make_config, building, publish, monkeypatch
+) -> None:
     config = make_config(preferences=SMALL)
     fitted = fit(tables.interactions, config)
     honest = sides.in_training_period
     monkeypatch.setattr(sides, "in_training_period", lambda cuts: ~honest(cuts))
-    published = publish(build(tables, config, fitted))
+    with building() as build:
+        published = publish(build(tables, config, fitted))
     report = audit(published, tables, config, fitted, rebuild=lambda *_: published)
     with pytest.raises(LeakageError, match=r"example [0-9a-f]{32}, \w+: published .*, should be ") as caught:
         report.require()
@@ -65,15 +66,14 @@ def test_a_real_leak_names_the_example_the_column_and_both_values(tables, make_c
 
 
 def test_a_thorough_audit_looks_at_more_cuts_and_at_every_row(
-    spark, tables, make_config, publish, monkeypatch, tmp_path
+    tables, make_config, building, publish, monkeypatch
 ) -> None:
     monkeypatch.setattr(audit_module, "THOROUGH_CUTS", (0.3,))
     config = make_config(preferences=SMALL, audit={"thorough": True, "sample": 6})
     fitted = fit(tables.interactions, config)
-    with spool(spark, str(tmp_path / "spool")) as keep:
-        again = partial(build, keep=keep)
-        published = publish(again(tables, config, fitted))
-        report = audit(published, tables, config, fitted, again)
+    with building() as build:
+        published = publish(build(tables, config, fitted))
+        report = audit(published, tables, config, fitted, build)
     assert failed(report) == [] and report.to_json()["thorough"] is True
     further = {check.name: check for check in report.checks if check.kind == "thorough"}
     assert any("another future from 2024-10" in name for name in further)

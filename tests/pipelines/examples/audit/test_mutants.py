@@ -7,7 +7,6 @@ that should catch it. The shop is tiny, and each build as small as its leak allo
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -24,11 +23,9 @@ from pipelines.examples.audit import audit as audit_module
 from pipelines.examples.audit.audit import audit
 from pipelines.examples.audit.encoder import check_encoder
 from pipelines.examples.audit.report import AuditReport
-from pipelines.examples.build import build
 from pipelines.examples.fit import fit
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
-from pipelines.spark import spool
 
 DAY = 86_400_000_000
 HOUR = DAY // 24
@@ -240,7 +237,7 @@ MUTANTS = {
 
 
 @pytest.fixture
-def failures(spark, tables, make_config, publish, tmp_path):
+def failures(building, tables, make_config, publish):
     """Audits what the code makes of the shop, as it is now: name -> detail of each failed check."""
 
     def check(
@@ -248,8 +245,7 @@ def failures(spark, tables, make_config, publish, tmp_path):
     ) -> dict[str, str]:
         config = make_config(preferences=preferences, labels=labels, **sections)
         fitted = fit(shop.interactions, config)
-        with spool(spark, str(tmp_path / "spool")) as keep:
-            again = partial(build, keep=keep)
+        with building() as again:
             report = audit(publish(again(shop, config, fitted)), shop, config, fitted, again)
         if not report.passed:
             with pytest.raises(LeakageError) as caught:

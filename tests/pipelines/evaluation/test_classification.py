@@ -57,6 +57,8 @@ def test_calibration_error_is_the_gap_of_each_bin_by_its_rows() -> None:
     probabilities = np.array([[0.9, 0.1], [0.15, 0.85], [0.6, 0.4]])
     labels = np.array([0, 0, 0])
     assert expected_calibration_error(probabilities, labels, bins=10) == pytest.approx((2 * 0.375 + 0.4) / 3)
+    # Of two bins: all three share the upper one, two of them right.
+    assert expected_calibration_error(probabilities, labels, bins=2) == pytest.approx((2.35 - 2) / 3)
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
     assert math.isnan(expected_calibration_error(np.zeros((0, 2)), np.zeros(0, np.int64)))
 

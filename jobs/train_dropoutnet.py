@@ -6,9 +6,8 @@ import sys
 
 from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
 from pipelines.config import Config
-from pipelines.content.layout import factor_inputs
 from pipelines.errors import ConfigError
-from pipelines.models.dropoutnet import build_dropoutnet
+from pipelines.models.dropoutnet import DropoutNet
 from pipelines.models.warm_start import warm_start
 from pipelines.records.audited import require_audit
 from pipelines.retrieval.factors import Factors
@@ -16,54 +15,25 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Workspace, write_json
 from pipelines.tracking.registered import lookup, registered_as
 from pipelines.tracking.runs import log_training
-from pipelines.training.calibrate import calibrate
-from pipelines.training.catalogue import with_catalogue
-from pipelines.training.factors import WithFactors, with_factors
-from pipelines.training.facts import read_facts
-from pipelines.training.fit import Rows, fit
-from pipelines.training.input import Input, damage_named, open_input
+from pipelines.training.towers import Start, needs_factors, train_towers
 from schemas.fitted import EncoderState
 
 
 def run(context: Context) -> Draft:
-    """Build, fit, save, log."""
+    """Train, save, log."""
     config, records = context.config, context.parents["records"]
     options = config.training
     audited = require_audit(records.manifest, options.allow_unaudited)
-    state = EncoderState.model_validate(records.read_json("encoder"))
-    read = open_input(records, "train", options.batch_size, seed=config.seed, shuffle=True)
-    held = open_input(records, "validation", options.batch_size, seed=config.seed, shuffle=False)
-    batches: Input | WithFactors = read
-    validation: Rows | None = held if held.rows else None
     factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
-    if factors is not None:
-        batches = with_factors(read, factors, config)
-        validation = with_factors(held, factors, config) if held.rows else None
-    train: Rows = batches
-    if options.losses.catalogue_negatives:
-        train = with_catalogue(batches, records, options.losses, config.seed)
-    if factors is not None and config.model.factors:
-        state = state.model_copy(update={"inputs": (*state.inputs, *factor_inputs(factors.rank))})
-    model = build_dropoutnet(state.inputs, config.model, config.seed, state.idf)
     start = options.start_from or ""
-    if start:
-        trained = lookup(config, context.workspace.root, start).load()
-        if trained.factors is not None and factors is not None and trained.factors.to_bytes() != factors.to_bytes():
-            raise ConfigError(
-                f"a model that reads reference factors must go on with the same ones, {start} has others: each fit "
-                "lies in a space of its own; leave out --from, or set model.factors to false in both"
-            )
-        new = warm_start(model, state, trained.model, trained.encoder.state)
-        context.say(f"note: training starts from {start}; {new:,} values of its vocabularies are new")
-    with damage_named(read, held):
-        known = read_facts(records, options)
-        history = fit(model, train, validation, options, config.seed, facts=known, warm=bool(start))
-        calibration = calibrate(model, validation) if config.model.calibrate and validation is not None else None
+    trained = train_towers(config, records, factors, _start(context, start) if start else None)
+    scorer, history = trained.scorer, trained.history
+    calibration = scorer.calibration
     if config.model.calibrate and calibration is None:
         context.say(
             "note: scores are not calibrated: that needs validation rows of both labels, and scores that tell them"
         )
-    tables = Scorer.save(context.staging, model, state, factors if config.model.factors else None, calibration)
+    tables = Scorer.save(context.staging, scorer.model, scorer.encoder.state, scorer.factors, calibration)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)
     logged = log_training(
@@ -89,9 +59,25 @@ def run(context: Context) -> Draft:
     return Draft(tables, facts, records.manifest.as_of, {**logged, "examples_per_s": speeds})
 
 
+def _start(context: Context, start: str) -> Start:
+    """Gives a model the weights of a registered one. Raises ConfigError where that one read other factors."""
+
+    def weights(model: DropoutNet, state: EncoderState, factors: Factors | None) -> None:
+        trained = lookup(context.config, context.workspace.root, start).load()
+        if trained.factors is not None and factors is not None and trained.factors.to_bytes() != factors.to_bytes():
+            raise ConfigError(
+                f"a model that reads reference factors must go on with the same ones, {start} has others: each fit "
+                "lies in a space of its own; leave out --from, or set model.factors to false in both"
+            )
+        new = warm_start(model, state, trained.model, trained.encoder.state)
+        context.say(f"note: training starts from {start}; {new:,} values of its vocabularies are new")
+
+    return weights
+
+
 def needed(config: Config) -> tuple[str, ...]:
     """The reference factors, where training reconstructs or reads them."""
-    return ("factors",) if config.model.factors or config.training.losses.reconstruction else ()
+    return ("factors",) if needs_factors(config) else ()
 
 
 def pinned(config: Config, workspace: Workspace) -> Config:

@@ -12,6 +12,7 @@ from pipelines.config import parse_config
 from pipelines.errors import ConfigError
 from pipelines.retrieval.scorer import Calibration, Scorer
 from pipelines.storage import Dataset, Workspace, write_arrow, write_json
+from pipelines.training import towers
 from schemas.factors import factor_table
 from schemas.manifest import Manifest
 from tests.jobs.conftest import publish
@@ -69,16 +70,16 @@ def factors(folder, chosen, seed):
 def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_registered(
     train, monkeypatch, capsys
 ) -> None:
-    fit, fitted = train_dropoutnet.fit, []
+    fit, fitted = towers.fit, []
 
     def fit_once(*given, warm, **told):
         if not warm:
             fitted.append(fit(*given, **told))
         return fitted[0]
 
-    monkeypatch.setattr(train_dropoutnet, "fit", fit_once)
+    monkeypatch.setattr(towers, "fit", fit_once)
     found = [Calibration(slope=2.0, intercept=-1.0), None]
-    monkeypatch.setattr(train_dropoutnet, "calibrate", lambda model, rows: found.pop(0))
+    monkeypatch.setattr(towers, "calibrate", lambda model, rows: found.pop(0))
     folder, draft = train(config(RECONSTRUCTION, factors=True, similarity="dot", calibrate=True))
     assert draft.facts["best"]["reconstruction"] > 0
     assert set(draft.tables) == {"factors", "towers", "encoder", "model", "history"}

@@ -42,8 +42,9 @@ EXAMPLES = """examples:
   thaw ablate … --variant "pointwise alone: training.losses.softmax=0 training.losses.catalogue_negatives=0"
   thaw ablate … --seeds 3 --train-shards 2 --set training.epochs=4    (a quick look)
 
---out is the folder of a `thaw run` up to write_records. The same under `ablation` in YAML: vary, variants, seeds. Each
-training is kept: a run that was stopped goes on where it was, and more variants or seeds train only what is new.
+--out is the folder of a `thaw run` up to write_records (and compute_factors, where variants need factors). The same
+under `ablation` in YAML: vary, variants, seeds, train_shards. Each training is kept: a run that was stopped goes on
+where it was, and more variants or seeds train only what is new.
 A cap is of work (epochs, shards), never of time, so that the result does not depend on the machine."""
 
 

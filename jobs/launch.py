@@ -39,7 +39,7 @@ CHAIN = (
     "promote_model",
     "recommend",
 )
-"""Every job, in the order data meets them. `thaw run` runs them all."""
+"""The jobs of every run, in the order data meets them. FACTORS is in STAGES; ABLATE and IMAGE_JOBS are beside."""
 
 FACTORS = "compute_factors"
 """The job that `thaw run` runs after compute_preferences where the configuration has `factors`."""

@@ -147,7 +147,7 @@ class SourceFile(Options):
 
 
 class InteractionSource(SourceFile):
-    """A log of events. Each `*_column` names a column of the file."""
+    """A log of events: which column of the file holds what."""
 
     user_id: str
     item_id: str
@@ -422,7 +422,8 @@ class RecordOptions(Options):
 
 class FactorOptions(Options):
     """Reference factors of users and items (`thaw compute_factors`): implicit ALS on the training period. Present in a
-    configuration: `thaw run` fits them, for training to reconstruct or to read."""
+    configuration: `thaw run` fits them, for training to reconstruct or to read, and for two more
+    baselines (ALS, ridge)."""
 
     rank: int = Field(64, ge=1, le=1024)
     """Numbers of a vector. Larger catalogues bear more: CiteULike's 17,000 articles are best served by 200."""
@@ -449,7 +450,7 @@ class ModelOptions(Options):
     tower_units: tuple[Count, ...] = (128, 64)
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
     preference_dropout_end: Share | None = None
-    """Its value in the last epoch of training.epochs; it goes there in a straight line. Absent: it stays."""
+    """`preference_dropout` in the last epoch of training.epochs; it goes there in a straight line. Absent: it stays."""
     side_dropout: Share = 0.0
     """Probability that all of a side's preference is replaced at once: a new user or item among known ones."""
     field_dropout: Share = 0.0
@@ -474,8 +475,8 @@ class ModelOptions(Options):
     is an input of rows from `factors.until` on; of earlier ones in reconstruction alone, which looks at no label."""
     preference_dropout: Share = 0.5
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
-    (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md. At 1 behaviour is never
-    read, nor in serving: content alone."""
+    (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md. At 1, with no
+    other end, behaviour is never read, nor in serving: content alone."""
     missing: Literal["learned", "zero"] = "learned"
     """What stands for a preference part that is missing. learned: a vector, and a mask that says so; zero: zeros and no
     mask, as in the paper, which cannot be told from behaviour that happens to be read as zeros."""

@@ -1,6 +1,6 @@
 """What every classifier promises: equal seeds, equal weights; a known first loss; a file that Keras alone reads.
 
-Networks have one unit where the papers have several: whole ones are counted in `test_costs`.
+Networks have one unit where the papers have several: whole ones are counted in `test_networks`.
 """
 
 import keras

@@ -124,9 +124,10 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         self.log_scale = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(math.log(INITIAL_SCALE[options.similarity])),
+            autocast=False,
             name="log_scale",
         )
-        self.bias = self.add_weight(shape=(), initializer="zeros", name="bias")
+        self.bias = self.add_weight(shape=(), initializer="zeros", autocast=False, name="bias")
 
     @property
     def scale(self) -> Any:
@@ -147,7 +148,9 @@ class DropoutNet(keras.Model):  # type: ignore[misc]
         """Arrays by input name -> `user` and `item` (n, d), `score` (n,)."""
         user = self.user_tower(inputs, training=training)
         item = self.item_tower(inputs, training=training)
-        return {"user": user, "item": item, "score": self.scale * ops.sum(user * item, axis=-1) + self.bias}
+        # In float32 whatever the layers compute in: scores that were rounded would tie.
+        product = ops.sum(ops.cast(user, "float32") * ops.cast(item, "float32"), axis=-1)
+        return {"user": user, "item": item, "score": self.scale * product + self.bias}
 
 
 def build_dropoutnet(

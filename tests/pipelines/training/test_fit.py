@@ -9,7 +9,7 @@ import tensorflow as tf
 from pipelines.config import LossOptions, ModelOptions, TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.dropoutnet import build_dropoutnet
-from pipelines.training.fit import MONITOR, base_rate, fit, logit
+from pipelines.training.fit import MONITOR, base_rate, fit, logit, precision
 from pipelines.training.progress import Progress
 from schemas.fitted import InputSpec
 
@@ -117,6 +117,9 @@ def test_mixed_precision_trains_and_leaves_a_float32_model() -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(model.get_weights(), exact.get_weights(), strict=True))
     assert all(weight.dtype == np.float32 for weight in model.get_weights())
     assert model({**Held(2).batch[0]})["score"].dtype == tf.float32
+    with precision(model, "mixed_bfloat16"):
+        scores = model({**Held(640).batch[0]})["score"].numpy()
+    assert scores.dtype == np.float32 and len(np.unique(scores)) > 600, "rounded scores tie, and the AUC is wrong"
 
 
 def test_rows_without_weight_are_explained() -> None:

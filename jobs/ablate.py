@@ -7,11 +7,12 @@ to choose. The next `thaw run` draws the result into its report. Nothing is regi
 """
 
 import argparse
+import contextlib
 import json
-import os
 import shlex
 import sys
 import time
+from typing import Any
 
 import fsspec
 import keras
@@ -74,7 +75,7 @@ def run(context: Context) -> Draft:
         "split": SPLIT,
         "seeds": list(seeds),
         "train_rows": records.manifest.tables["train"].rows,
-        "epochs": config.training.epochs,
+        "epochs": max(variant.config.training.epochs for variant in variants),
         "variants": [
             {
                 "name": v.name,
@@ -103,11 +104,14 @@ class _Trials:
         self._context, self._records = context, records
         self._factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
         self._measurable: Measurable | None = None
-        self._made_from = lineage(context.parents)
+        self._made_from = lineage({name: parent for name, parent in context.parents.items() if name != "factors"})
+        self._with_factors = lineage(context.parents)
 
     def of(self, variant: Variant, seed: int) -> tuple[Samples, int, str]:
         """Its samples, its best epoch, and a line about it."""
         config = variant.config.model_copy(update={"seed": seed})
+        # Only what it reads: a variant that needs factors must not make the others train again.
+        made_from = self._with_factors if needs_factors(config) else self._made_from
         key = digest(
             [
                 TRIALS,
@@ -115,8 +119,8 @@ class _Trials:
                 self._context.config.seed,
                 relevant(config, SECTIONS),
                 [shard.sha256 for shard in self._records.manifest.tables["train"].shards],
-                self._made_from,
-                _backend(),
+                made_from,
+                keras.backend.backend(),
                 code_version(),
             ]
         )
@@ -127,7 +131,7 @@ class _Trials:
             lambda staging: self._draft(config, staging),
             config=config,
             sections=SECTIONS,
-            parents=self._made_from,
+            parents=made_from,
             force=False,
             started=time.monotonic(),
         )
@@ -170,10 +174,6 @@ def _capped(records: Dataset, shards: int | None) -> Dataset:
     return Dataset(records.path, records.manifest.model_copy(update={"tables": tables}))
 
 
-def _backend() -> str:
-    return os.environ.get("KERAS_BACKEND", "tensorflow")
-
-
 def vary_override(text: str) -> str:
     """`KEY=V1,V2` of --vary as what --set takes. Raises ConfigError where it is not that."""
     key, equals, values = text.partition("=")
@@ -183,7 +183,14 @@ def vary_override(text: str) -> str:
         listed = None
     if not equals or not key.strip() or not listed:
         raise ConfigError(f"--vary must look like a.b=value,value, got {text!r}; name an option and its values")
-    return "ablation=" + json.dumps({"vary": {key.strip(): listed}}, default=str)
+    return "ablation=" + json.dumps({"vary": {key.strip(): [_number(value) for value in listed]}}, default=str)
+
+
+def _number(value: Any) -> Any:
+    """1e-3 is text to YAML, which wants 1.0e-3."""
+    with contextlib.suppress(TypeError, ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def variant_override(text: str) -> str:
@@ -212,7 +219,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=vary_override,
         default=argparse.SUPPRESS,
         metavar="KEY=V1,V2",
-        help="one option of model or training and the values it takes; may be repeated (ablation.vary)",
+        help="one option of model or training and the values it takes; another --vary for another (ablation.vary)",
     )
     parser.add_argument(
         "--variant",
@@ -234,7 +241,7 @@ JOB = Job(
     sections=("ablation", *SECTIONS),
     run=run,
     needs=lambda config: ("factors",) if any(needs_factors(v.config) for v in variants_of(config)) else (),
-    depends=lambda *_: _backend(),
+    depends=lambda config: str(keras.backend.backend()),
     arguments=arguments,
 )
 

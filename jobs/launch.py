@@ -297,9 +297,9 @@ def check_lineage(name: str, parents: Mapping[str, Dataset], workspace: Workspac
         for ancestor, version in lineage({parent: dataset}).items():
             versions.setdefault(ancestor, {})[parent] = version
     for ancestor, found in versions.items():
-        current = workspace.current(ancestor) if len(set(found.values())) > 1 else None
-        if current is not None:
-            now = current.manifest.content_digest
+        if len(set(found.values())) > 1:
+            current = workspace.current(ancestor)
+            now = current.manifest.content_digest if current else list(found.values())[-1]
             parent = next(parent for parent, version in found.items() if version != now)
             raise WorkspaceError(
                 f"{name} must read datasets of one lineage, but `{parent}` was made from `{ancestor}` "

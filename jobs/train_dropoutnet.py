@@ -1,8 +1,9 @@
 """Train the two towers on the records, keep the best epoch, and register the whole scorer as challenger."""
 
 import argparse
-import os
 import sys
+
+import keras
 
 from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
 from pipelines.config import Config
@@ -111,7 +112,7 @@ JOB = Job(
     needs=needed,
     pinned=pinned,
     # The backend decides on the weights too.
-    depends=lambda config: os.environ.get("KERAS_BACKEND", "tensorflow"),
+    depends=lambda config: str(keras.backend.backend()),
     arguments=arguments,
 )
 

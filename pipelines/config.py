@@ -451,9 +451,9 @@ class ModelOptions(Options):
     """Hidden widths, then the embedding: the last is the size of what is retrieved with."""
     preference_dropout_end: Share | None = None
     """`preference_dropout` in the last epoch of training.epochs; it goes there in a straight line. Absent: it stays."""
-    side_dropout: Share = 0.0
+    side_dropout: float = Field(0.0, ge=0, lt=1)
     """Probability that all of a side's preference is replaced at once: a new user or item among known ones."""
-    field_dropout: Share = 0.0
+    field_dropout: float = Field(0.0, ge=0, lt=1)
     """Probability of each statistic, bag and vector of a preference to be taken for missing on its own."""
     pooling: Literal["mean", "max", "sum"] = "mean"
     """Of the embeddings of a bag's values or a text's words. sum: a longer bag weighs more."""

@@ -51,7 +51,9 @@ def variants_of(config: Config) -> list[Variant]:
     found = [Variant(DEFAULT, {}, config)]
     for name, changes in asked.items():
         try:
-            found.append(Variant(name, dict(changes), changed(config, changes)))
+            found.append(
+                Variant(name, {key: _plain(value) for key, value in changes.items()}, changed(config, changes))
+            )
         except ConfigError as error:
             raise ConfigError(f"the variant `{name}` must be a valid configuration: {error}") from None
     for variant in found:
@@ -63,8 +65,13 @@ def variants_of(config: Config) -> list[Variant]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    """As JSON has it: a date of YAML is text."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def to_bytes(samples: Samples) -> bytes:

@@ -31,7 +31,8 @@ def top_k_accuracy(scores: Scores, labels: Ints, k: int = 1) -> float:
         return float("nan")
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1]) < labels[:, None]
-    ahead = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
+    # Not `>`: scores that are no numbers are right about nothing.
+    ahead = (~(scores <= own)).sum(axis=1) + ((scores == own) & before).sum(axis=1)
     return float((ahead < k).mean())
 
 

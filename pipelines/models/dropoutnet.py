@@ -72,7 +72,8 @@ class Tower(keras.Model):  # type: ignore[misc]
         if options.linear_path:
             values = [_values(content, options.content_units, options)] if content else []
             for preference in self.preferences:
-                values.append(np.append(_values(preference.fields.specs, options.preference_units, options), False))
+                part = _values(preference.fields.specs, options.preference_units, options)
+                values.append(part if preference.zero else np.append(part, False))
             # The seed of the model, not of the side: equal parts start with equal maps.
             self.linear = linear_starts(values, options.tower_units[-1], derived_seed(model_seed, "linear"))
         self.normalise = options.similarity == "cosine"

@@ -60,7 +60,8 @@ class Input:
     def epoch(self, number: int, start_step: int = 0) -> Any:
         """The tf.data.Dataset of one epoch, from batch `start_step`: the batches that a whole epoch has from there on.
 
-        A streamed split is read up to there, but not parsed. Raises InputError where the epoch has no such place.
+        Of a streamed split whole windows before it are skipped; where records have no one
+        layout, the rows before it are read and not parsed. Raises InputError where the epoch has no such place.
         """
         if not 0 <= start_step <= self.steps or (start_step and not self.deterministic):
             raise InputError(
@@ -84,8 +85,8 @@ class Input:
             share = self._shared(self._order(seed, step).batch(self.batch_size, drop_remainder=self.drop_remainder))
             found = [ids[place] for place in next(iter(share)).numpy()]
         elif (rounds := self._rounds(self.stream, seed)) is not None:
-            share = self._shared(tf.data.Dataset.from_tensors(rounds.example_ids(step)))
-            found = next(iter(share)).numpy()
+            batch = tf.data.Dataset.from_tensors(rounds.example_ids(step))
+            found = next(iter(batch if self.shuffle else self._shared(batch))).numpy()
         else:
             spec = {"example_id": tf.io.FixedLenFeature((), tf.string)}
             batch = next(iter(self._serialized(self.stream, seed).skip(step)))
@@ -162,7 +163,7 @@ def open_input(
     """Open a split of a `records` dataset for one of `num_processes`. The same seed gives the same batches.
 
     A split of less than `memory_bytes` is read here, through fsspec, and held; a larger one, or one with lists of any
-    length or missing values, is verified here and streamed from its files by TensorFlow at every epoch.
+    length or missing values, is verified here and streamed from its files at every epoch.
     `deterministic=False` lets batches come in the order in which they are ready. Raises CorruptDatasetError where a
     shard is not what the manifest says, ConfigError where processes cannot share batches of this size.
     """

@@ -21,6 +21,8 @@ from schemas.records import HEADER
 
 AHEAD = 2
 """Rounds that are made at once. Their order does not depend on it."""
+ROUND_BYTES = 1 << 27
+"""Bytes of a round's records at most, for rows of thousands of numbers; a few times that is in memory."""
 HEADER_NAMES = frozenset(column.name for column in HEADER)
 
 
@@ -41,7 +43,8 @@ class Rounds:
     @property
     def steps_of_round(self) -> int:
         """Batches that a round makes."""
-        return max(stream.SHUFFLE_ROWS // self.batch_size, 1)
+        rows = min(stream.SHUFFLE_ROWS, ROUND_BYTES // layout(self.columns).size)
+        return max(rows // self.batch_size, 1)
 
     def batches(self, start: int) -> Any:
         """The tf.data.Dataset from batch `start` on: {name: (rows, …)}, without the example's id. Ids are int32."""
@@ -130,4 +133,6 @@ class Rounds:
 
 def has_rounds(columns: Columns, files: stream.Stream) -> bool:
     """Whether the place of every record follows from the columns."""
-    return all(is_fixed(column) for column in columns) and not any(path.endswith(".gz") for path in files.paths)
+    # Strings are left to TensorFlow: numpy's would lose zeros at their end, which an image's bytes may have.
+    regular = all(is_fixed(column) and (column.type != "string" or column.name == "example_id") for column in columns)
+    return regular and not any(path.endswith(".gz") for path in files.paths)

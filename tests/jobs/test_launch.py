@@ -202,7 +202,7 @@ def test_what_fails_after_the_evaluation_does_not_cost_the_report(failing, works
 
 def test_a_schedule_may_ask_for_factors_of_any_configuration(tmp_path, capsys) -> None:
     asked = ["compute_factors", *MOVIELENS, "--out", str(tmp_path / "out")]
-    assert cli.main([*asked, "--if-configured"]) == 0
+    assert cli.main([*asked, "--if-configured", "--set", "factors=null"]) == 0
     assert "there is nothing to do" in capsys.readouterr().err
     assert cli.main([*asked, "--if-configured", "--set", "factors={rank: 2}"]) == 2
     assert "compute_factors needs the dataset `clean`" in capsys.readouterr().err

@@ -25,6 +25,7 @@ def drawn(rows=300, classes=5):
 def test_top_k_is_scikit_learn_s(k) -> None:
     scores, labels = drawn()
     assert top_k_accuracy(scores, labels, k) == pytest.approx(top_k_accuracy_score(labels, scores, k=k))
+    assert top_k_accuracy(np.full_like(scores, np.nan), labels, k) == 0
 
 
 def test_a_model_that_scores_all_alike_is_right_about_its_first_class_alone() -> None:

@@ -287,8 +287,15 @@ def test_with_a_linear_path_what_is_alike_on_both_sides_starts_alike(linear_path
     assert (cosine > 0.4) == linear_path
 
 
-def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products() -> None:
-    update = {"content_units": (), "preference_units": (), "tower_units": (9, 7), "linear_path": True}
+@pytest.mark.parametrize("missing", ["learned", "zero"])
+def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products(missing) -> None:
+    update = {
+        "content_units": (),
+        "preference_units": (),
+        "tower_units": (9, 7),
+        "linear_path": True,
+        "missing": missing,
+    }
     specs = [
         floats(f"{side}_{part}", side, part, width)
         for side in ("user", "item")

@@ -13,6 +13,8 @@ from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
 from pipelines.training import stream
 from pipelines.training.input import damage_named, open_input
+from pipelines.training.rounds import ROUND_BYTES, Rounds, has_rounds
+from pipelines.training.stream import SHUFFLE_ROWS
 
 
 def epoch(records, number: int = 0, **options):
@@ -227,6 +229,19 @@ def test_only_what_has_one_shape_is_held(make_records) -> None:
     assert open_input(records, "test", 64, seed=1, shuffle=True).held is not None
 
 
+def test_strings_beside_the_id_are_left_to_tensorflow_and_wide_rows_make_short_rounds(make_records) -> None:
+    records = make_records(100)
+    opened = open_input(records, "train", 10, seed=1, shuffle=True, **STREAMED)
+    columns = records.manifest.tables["train"].columns
+    assert has_rounds(columns, opened.stream)
+    picture = columns[0].model_copy(update={"name": "image", "type": "string", "length": 4})
+    assert not has_rounds((*columns, picture), opened.stream)
+    wide = columns[0].model_copy(update={"name": "vector", "type": "list<float32>", "length": 100_000})
+    rounds = [Rounds(opened.stream, some, 10, 10, range(1), 1, 5) for some in (columns, (*columns, wide))]
+    assert rounds[0].steps_of_round == SHUFFLE_ROWS // 10
+    assert 400_000 * 10 * rounds[1].steps_of_round <= ROUND_BYTES
+
+
 def test_what_cannot_be_opened_is_explained(make_records) -> None:
     records = make_records(100)
 
@@ -247,10 +262,13 @@ def test_what_cannot_be_opened_is_explained(make_records) -> None:
         opening(deterministic=False).epoch(0, 1)
 
 
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
+@pytest.mark.parametrize("process", [(0, 1), (1, 2)], ids=["alone", "second of two"])
 @pytest.mark.parametrize("way", [IN_MEMORY, STREAMED], ids=["held", "streamed"])
-def test_the_examples_of_a_batch_can_be_named_afterwards(make_records, way) -> None:
+def test_the_examples_of_a_batch_can_be_named_afterwards(make_records, way, process, shuffle) -> None:
     records = make_records(500)
-    opened = open_input(records, "train", 64, seed=5, shuffle=True, **way)
+    share = dict(zip(("process_index", "num_processes"), process, strict=True))
+    opened = open_input(records, "train", 64, seed=5, shuffle=shuffle, **way, **share)
     stored = read_split(records, "train", ["example_id", "event_time"])
     name = dict(zip(stored["event_time"].tolist(), stored["example_id"].tolist(), strict=True))
     batches = list(opened.epoch(2).as_numpy_iterator())

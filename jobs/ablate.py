@@ -104,14 +104,13 @@ class _Trials:
         self._context, self._records = context, records
         self._factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
         self._measurable: Measurable | None = None
-        self._made_from = lineage({name: parent for name, parent in context.parents.items() if name != "factors"})
-        self._with_factors = lineage(context.parents)
 
     def of(self, variant: Variant, seed: int) -> tuple[Samples, int, str]:
         """Its samples, its best epoch, and a line about it."""
         config = variant.config.model_copy(update={"seed": seed})
         # Only what it reads: a variant that needs factors must not make the others train again.
-        made_from = self._with_factors if needs_factors(config) else self._made_from
+        read = {n: p for n, p in self._context.parents.items() if n != "factors" or needs_factors(config)}
+        made_from = lineage(read)
         key = digest(
             [
                 TRIALS,
@@ -212,24 +211,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What to vary, and how often to train."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "--vary",
-        dest="set",
-        action="append",
-        type=vary_override,
-        default=argparse.SUPPRESS,
-        metavar="KEY=V1,V2",
-        help="one option of model or training and the values it takes; another --vary for another (ablation.vary)",
-    )
-    parser.add_argument(
-        "--variant",
-        dest="set",
-        action="append",
-        type=variant_override,
-        default=argparse.SUPPRESS,
-        metavar="'NAME: KEY=V …'",
-        help="options that change together, under a name; may be repeated (ablation.variants)",
-    )
+    vary = "one option of model or training and the values it takes; another --vary for another (ablation.vary)"
+    variant = "options that change together, under a name; may be repeated (ablation.variants)"
+    for flag, override, form, meaning in (
+        ("--vary", vary_override, "KEY=V1,V2", vary),
+        ("--variant", variant_override, "'NAME: KEY=V …'", variant),
+    ):
+        parser.add_argument(
+            flag,
+            dest="set",
+            action="append",
+            type=override,
+            default=argparse.SUPPRESS,
+            metavar=form,
+            help=meaning,
+        )
     add_shorthand(parser, "--seeds", "ablation.seeds", "N", "trainings of each variant")
     add_shorthand(parser, "--train-shards", "ablation.train_shards", "N", "train on so many shards alone")
 

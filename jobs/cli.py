@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import ABLATE, CHAIN, FACTORS, IMAGE_JOBS, job_named
+from jobs.launch import ABLATE, CHAIN, FACTORS, IMAGE_JOBS, JOBS, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.run import main as run_chain
 
         return run_chain(rest)
-    if name not in (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS):
-        known = ", ".join((*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS))
+    if name not in JOBS:
+        known = ", ".join(JOBS)
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
     return run_job(job_named(name), rest)

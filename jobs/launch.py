@@ -50,6 +50,9 @@ ABLATE = "ablate"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
+JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS)
+"""Every job."""
+
 SPARK_JOBS = ("check_quality", "compute_preferences", FACTORS, "build_examples", "audit_leakage", "write_records")
 """Those that need Spark, and may be given to spark-submit."""
 
@@ -323,7 +326,7 @@ def check_configuration(name: str, parents: Mapping[str, Dataset], config: Confi
 
 def maker_of(dataset: str) -> str:
     """The job that publishes a dataset; the dataset's own name where none does."""
-    return next((job for job in (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS) if job_dataset(job) == dataset), dataset)
+    return next((job for job in JOBS if job_dataset(job) == dataset), dataset)
 
 
 def job_dataset(name: str) -> str:

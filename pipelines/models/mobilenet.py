@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from pipelines.config import ClassifierOptions
-from pipelines.models.convolutions import convolution, depthwise, normalised, pointwise
-from pipelines.models.tricks import blur_pool, drop_path, path_rates, squeeze_excitation
+from pipelines.models.convolutions import convolution, normalised, pointwise
+from pipelines.models.tricks import drop_path, gated, path_rates, strided_depthwise
 
 ACTIVATION = "relu6"
 """Of both papers: bounded, so that eight bits can hold it."""
@@ -69,12 +69,8 @@ def mobilenet_v2(x: Any, options: ClassifierOptions, *, seed: int) -> Any:
 
 def _depthwise(x: Any, stride: int, options: ClassifierOptions, *, seed: int, name: str) -> Any:
     """A depthwise convolution with what goes with it."""
-    blurred = options.tricks.blur_pool and stride > 1
-    x = depthwise(x, stride=1 if blurred else stride, seed=seed, name=name)
-    x = normalised(x, ACTIVATION, name=name)
-    x = blur_pool(x, stride, name=f"{name}_blur") if blurred else x
-    ratio = options.tricks.squeeze_excitation
-    return squeeze_excitation(x, ratio, seed=seed, name=f"{name}_se") if ratio else x
+    x = strided_depthwise(x, stride, ACTIVATION, options.tricks, seed=seed, name=name)
+    return gated(x, options.tricks, seed=seed, name=name)
 
 
 def _of_eight(channels: float) -> int:

@@ -12,8 +12,8 @@ from keras import ops
 
 from pipelines.config import ClassifierOptions
 from pipelines.errors import ConfigError
-from pipelines.models.convolutions import channel_shuffle, convolution, depthwise, normalised, pointwise
-from pipelines.models.tricks import blur_pool, drop_path, path_rates, squeeze_excitation
+from pipelines.models.convolutions import channel_shuffle, convolution, normalised, pointwise
+from pipelines.models.tricks import blur_pool, drop_path, gated, path_rates, strided_depthwise
 
 _UNITS = (4, 8, 4)
 """Units of the stages, in both papers."""
@@ -48,10 +48,10 @@ def shufflenet_v1(x: Any, options: ClassifierOptions, *, seed: int) -> Any:
             inside = normalised(inside, "relu", name=f"{name}_reduce")
             if groups > 1:
                 inside = channel_shuffle(inside, groups, name=f"{name}_shuffle")
-            inside = _depthwise(inside, stride, options, seed=seed, name=f"{name}_depthwise")
+            inside = strided_depthwise(inside, stride, None, options.tricks, seed=seed, name=f"{name}_depthwise")
             inside = pointwise(inside, made, groups=groups, seed=seed, name=f"{name}_expand")
             inside = normalised(inside, None, name=f"{name}_expand")
-            inside = _gated(inside, options, seed=seed, name=name)
+            inside = gated(inside, options.tricks, seed=seed, name=name)
             inside = drop_path(inside, next(rates), seed=seed, name=f"{name}_drop")
             if stride == 2:
                 pooled = keras.layers.AveragePooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
@@ -78,15 +78,17 @@ def shufflenet_v2(x: Any, options: ClassifierOptions, *, seed: int) -> Any:
         for unit in range(units):
             name, half = f"stage_{stage}_{unit}", channels // 2
             if unit == 0:
-                left = _depthwise(x, 2, options, seed=seed, name=f"{name}_left_depthwise")
+                left = strided_depthwise(x, 2, None, options.tricks, seed=seed, name=f"{name}_left_depthwise")
                 left = pointwise(left, half, seed=seed, name=f"{name}_left")
                 left, right = normalised(left, "relu", name=f"{name}_left"), x
             else:
                 left, right = ops.split(x, 2, axis=-1)
             right = normalised(pointwise(right, half, seed=seed, name=f"{name}_first"), "relu", name=f"{name}_first")
-            right = _depthwise(right, 2 if unit == 0 else 1, options, seed=seed, name=f"{name}_depthwise")
+            right = strided_depthwise(
+                right, 2 if unit == 0 else 1, None, options.tricks, seed=seed, name=f"{name}_depthwise"
+            )
             right = normalised(pointwise(right, half, seed=seed, name=f"{name}_second"), "relu", name=f"{name}_second")
-            right = _gated(right, options, seed=seed, name=name)
+            right = gated(right, options.tricks, seed=seed, name=name)
             x = keras.layers.Concatenate(name=f"{name}_join")([left, right])
             x = channel_shuffle(x, 2, name=f"{name}_shuffle")
     x = normalised(pointwise(x, last, seed=seed, name="last"), "relu", name="last")
@@ -102,15 +104,3 @@ def _stem(x: Any, channels: int, options: ClassifierOptions, *, seed: int) -> An
     blurred = options.tricks.blur_pool
     x = keras.layers.MaxPooling2D(3, 1 if blurred else 2, padding="same", name="stem_pool")(x)
     return blur_pool(x, name="stem_blur") if blurred else x
-
-
-def _depthwise(x: Any, stride: int, options: ClassifierOptions, *, seed: int, name: str) -> Any:
-    """A depthwise convolution without an activation, blurred instead of strided where that is asked for."""
-    blurred = options.tricks.blur_pool and stride > 1
-    x = normalised(depthwise(x, stride=1 if blurred else stride, seed=seed, name=name), None, name=name)
-    return blur_pool(x, stride, name=f"{name}_blur") if blurred else x
-
-
-def _gated(x: Any, options: ClassifierOptions, *, seed: int, name: str) -> Any:
-    ratio = options.tricks.squeeze_excitation
-    return squeeze_excitation(x, ratio, seed=seed, name=f"{name}_se") if ratio else x

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipelines.config import TrickOptions
 from pipelines.models.blocks import derived_seed
+from pipelines.models.convolutions import depthwise, normalised
 
 
 def squeeze_excitation(x: Any, ratio: int, *, seed: int, name: str) -> Any:
@@ -43,6 +45,19 @@ def blur_pool(x: Any, stride: int = 2, *, name: str) -> Any:
         name=name,
     )
     return layer(x)
+
+
+def strided_depthwise(x: Any, stride: int, activation: Any, tricks: TrickOptions, *, seed: int, name: str) -> Any:
+    """A normalised depthwise convolution, blurred in place of strided where that is asked."""
+    blurred = tricks.blur_pool and stride > 1
+    x = normalised(depthwise(x, stride=1 if blurred else stride, seed=seed, name=name), activation, name=name)
+    return blur_pool(x, stride, name=f"{name}_blur") if blurred else x
+
+
+def gated(x: Any, tricks: TrickOptions, *, seed: int, name: str) -> Any:
+    """With squeeze-and-excitation where that is asked."""
+    ratio = tricks.squeeze_excitation
+    return squeeze_excitation(x, ratio, seed=seed, name=f"{name}_se") if ratio else x
 
 
 def drop_path(x: Any, rate: float, *, seed: int, name: str) -> Any:

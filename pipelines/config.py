@@ -836,11 +836,55 @@ class ScheduleOptions(Options):
     """… and how fast it falls at first; 1: a plain cosine."""
 
 
+class OptimizerOptions(Options):
+    """How a classifier's weights move."""
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    """sgd: with momentum, of Nesterov's kind; adamw: Adam, which asks less of the learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Of sgd."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled: weights shrink by this times the learning rate a step. Biases and normalisation are left alone."""
+
+
+class AugmentOptions(Options):
+    """What is done to training images, each by itself. A network that overfits gains, a small one may lose."""
+
+    flip: bool = False
+    """Left and right exchanged in half of them. Not for digits and letters."""
+    crop: int = Field(0, ge=0)
+    """Moved by up to so many pixels, what comes in is black; 4 is usual for images of 32."""
+    rand_augment: int = Field(0, ge=0)
+    """Random changes of colour and shape an image (Cubuk et al. 2020); 2 is usual, …"""
+    magnitude: Share = 0.3
+    """… and how strong they are."""
+    erasing: Share = 0.0
+    """Share of images of which a random rectangle is filled with noise (Zhong et al. 2020)."""
+    mixup: float = Field(0.0, ge=0)
+    """Two images laid over each other, and their labels with them, in shares drawn from Beta(mixup, mixup) (Zhang et
+    al. 2018); 0.2 is usual, 0 switches it off."""
+    cutmix: float = Field(0.0, ge=0)
+    """A rectangle of one image put into another, and as much of its label (Yun et al. 2019); 1 is usual. With mixup
+    too, each batch takes one of them by a coin."""
+
+
+class NeighbourOptions(Options):
+    """Of the family nearest."""
+
+    k: Count = 5
+    """Neighbours that vote."""
+    distance: Literal["l1", "l2"] = "l2"
+    """l1: sum of differences; l2: Euclidean."""
+
+
 class ClassifierOptions(Options):
     """A classifier of images, or of items by their content. Its last layer but one makes content vectors."""
 
-    family: Literal["linear", "two_layer", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"] = "linear"
-    """linear and two_layer also take content columns; they are the first to try, and what others must beat."""
+    family: Literal[
+        "nearest", "linear", "two_layer", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
+    ] = "linear"
+    """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat."""
+    neighbours: NeighbourOptions = NeighbourOptions()
     width: float = Field(1.0, gt=0)
     """Of convolutional networks: share of the paper's channels. Cost grows with its square; shufflenet_v2 has 0.5, 1,
     1.5 and 2."""
@@ -855,8 +899,21 @@ class ClassifierOptions(Options):
     """Of content: width of a category's or word's embedding."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of the vector before the last layer, in training."""
+    batch_size: int = Field(128, ge=2)
+    epochs: Count = 10
+    """Passes over the training images. The best on validation is kept."""
+    minutes: float | None = Field(None, gt=0)
+    """Stop after so many minutes of training, however many epochs that is, and lower the learning rate so that it ends
+    with them. Results then depend on the machine. Absent: no limit."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Keep a mean of the weights that forgets by this factor a step, and use it in the end; 0.999 is usual, 0 switches
+    it off."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What layers compute in while training."""
     tricks: TrickOptions = TrickOptions()
+    augment: AugmentOptions = AugmentOptions()
     loss: ClassifierLossOptions = ClassifierLossOptions()
+    optimizer: OptimizerOptions = OptimizerOptions()
     schedule: ScheduleOptions = ScheduleOptions()
 
     @model_validator(mode="after")
@@ -866,7 +923,7 @@ class ClassifierOptions(Options):
                 f"tricks.drop_path must be 0 for {self.family}, which has no residual branches, got "
                 f"{self.tricks.drop_path}; remove it, or set family to mobilenet_v2 or shufflenet_v1"
             )
-        flat = self.family in ("linear", "two_layer")
+        flat = self.family in ("nearest", "linear", "two_layer")
         if flat and (self.tricks.squeeze_excitation or self.tricks.blur_pool):
             raise ValueError(f"tricks belong to convolutional networks, family is {self.family}; remove them")
         return self
@@ -907,6 +964,7 @@ class Config(Options):
     beam: BeamOptions = BeamOptions()
     storage: StorageOptions = StorageOptions()
     images: ImageOptions | None = None
+    classifier: ClassifierOptions = ClassifierOptions()
 
     @model_validator(mode="before")
     @classmethod

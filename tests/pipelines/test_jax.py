@@ -13,8 +13,6 @@ import pytest
 from tests.pipelines.losses.cases import every_case
 from tests.pipelines.training.test_step import check
 
-OF_MODELS = "epoch_within or [max] or starts_a or foretold"
-
 
 def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well() -> None:
     here = every_case()
@@ -32,6 +30,6 @@ def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well(
 if __name__ == "__main__":
     check()
     with contextlib.redirect_stdout(sys.stderr):
-        failed = pytest.main(["-q", "-k", OF_MODELS, str(Path(__file__).parent / "models" / "test_dropoutnet.py")])
+        failed = pytest.main(["-q", "-m", "on_jax", str(Path(__file__).parent / "models" / "test_dropoutnet.py")])
     print(json.dumps(every_case()))
     sys.exit(failed)

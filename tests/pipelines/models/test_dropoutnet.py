@@ -193,6 +193,7 @@ def changed(**options):
     return build_dropoutnet(BOTH, OPTIONS.model_copy(update=options), 1)
 
 
+@pytest.mark.on_jax
 def test_dropout_changes_from_epoch_to_epoch_within_a_compiled_step() -> None:
     model, inputs = changed(preference_dropout=0.0, preference_dropout_end=1.0), rows_of(BOTH, rows=200)
     known, missing = embeddings(model, inputs), embeddings(model, inputs, missing_preference=True)
@@ -251,7 +252,7 @@ def test_single_ids_are_read_side_by_side_as_each_would_be_alone() -> None:
     assert (alone[0, :4] == 1).all() and (alone[2, 8:] == 3).all() and (alone[1, 8:] == alone[0, 8:]).all()
 
 
-@pytest.mark.parametrize("pooling", ["max", "sum", "mean"])
+@pytest.mark.parametrize("pooling", [pytest.param("max", marks=pytest.mark.on_jax), "sum", "mean"])
 def test_a_bag_is_pooled_as_asked_and_its_ids_weigh_what_they_are_given(pooling) -> None:
     weights = {"tags": [1.0, 2.0, 0.5, 0, 0, 0, 0, 1.0]}
     model = build_dropoutnet(BOTH, OPTIONS.model_copy(update={"pooling": pooling}), 1, weights)
@@ -274,6 +275,7 @@ def test_embeddings_of_learned_length_score_by_their_inner_product() -> None:
     np.testing.assert_allclose(out["score"], float(model.scale) * (out["user"] * out["item"]).sum(axis=1), rtol=1e-4)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_with_a_linear_path_what_is_alike_on_both_sides_starts_alike(linear_path) -> None:
     options = OPTIONS.model_copy(
@@ -287,6 +289,7 @@ def test_with_a_linear_path_what_is_alike_on_both_sides_starts_alike(linear_path
     assert (cosine > 0.4) == linear_path
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("missing", ["learned", "zero"])
 def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products(missing) -> None:
     update = {
@@ -307,6 +310,7 @@ def test_a_linear_path_wide_enough_starts_at_the_sum_of_the_parts_inner_products
     np.testing.assert_allclose(np.asarray(model(inputs)["score"]), sum(parts), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.on_jax
 def test_what_is_foretold_from_content_stands_for_a_missing_part_alone() -> None:
     plain, model = changed(), changed(foretell=True)
     inputs, missing = rows_of(BOTH), rows_of(BOTH)

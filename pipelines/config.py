@@ -885,7 +885,7 @@ class ClassifierOptions(Options):
     ] = "linear"
     """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat."""
     neighbours: NeighbourOptions = NeighbourOptions()
-    width: float = Field(1.0, gt=0)
+    width: float = Field(1.0, ge=0.05)
     """Of convolutional networks: share of the paper's channels. Cost grows with its square; shufflenet_v2 has 0.5, 1,
     1.5 and 2."""
     groups: Literal[1, 2, 3, 4, 8] = 3

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.evaluation.metrics import Ints
+from pipelines.evaluation.calibration import Bin
+from pipelines.evaluation.metrics import Bools, Floats, Ints
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -64,17 +65,31 @@ def by_class(counts: Ints, names: Sequence[str]) -> pa.Table:
 
 
 def expected_calibration_error(probabilities: Scores, labels: Ints, bins: int = BINS) -> float:
-    """Mean over rows of |accuracy - mean confidence| of their bin; NaN without rows (Guo et al., ICML 2017, section 2).
+    """Mean over rows of |accuracy - mean confidence| of their bin (Guo et al., ICML 2017, section 2).
 
     Confidence is the largest probability. Bins have equal width; the towers' clicks are rare, and theirs hold equally
-    many rows (`calibration`).
+    many rows (`calibration`). NaN without rows, or where a probability is no number.
     """
-    if not len(labels):
+    if not len(labels) or np.isnan(probabilities).any():
         return float("nan")
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    where = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    confidence, right, where = _binned(probabilities, labels, bins)
     return float(np.abs(np.bincount(where, right - confidence, bins)).sum() / len(labels))
+
+
+def reliability_of_classes(probabilities: Scores, labels: Ints, bins: int = BINS) -> list[Bin]:
+    """The bins of `expected_calibration_error` from the least confident up: mean confidence, accuracy, rows.
+
+    Empty bins are left out. Probabilities must be numbers.
+
+    >>> reliability_of_classes(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]), bins=2)
+    [Bin(predicted=0.75, observed=0.5, n=2)]
+    """
+    confidence, right, where = _binned(probabilities, labels, bins)
+    sizes = np.bincount(where, minlength=bins)
+    filled = np.flatnonzero(sizes)
+    means, shares = (np.bincount(where, values, bins)[filled] / sizes[filled] for values in (confidence, right))
+    rows = zip(means, shares, sizes[filled], strict=True)
+    return [Bin(round(float(mean), 6), round(float(share), 6), int(size)) for mean, share, size in rows]
 
 
 def confident_mistakes(
@@ -97,6 +112,13 @@ def confident_mistakes(
             "of_label": pa.array(probabilities[rows, labels][order].astype(np.float64)),
         }
     )
+
+
+def _binned(probabilities: Scores, labels: Ints, bins: int) -> tuple[Floats, Bools, Ints]:
+    """Each row's confidence, whether it is right, and its bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    return confidence, right, np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _ratio(part: Ints, whole: Ints) -> pa.Array:

@@ -11,6 +11,7 @@ from pipelines.evaluation.classification import (
     confident_mistakes,
     confusion,
     expected_calibration_error,
+    reliability_of_classes,
     top_k_accuracy,
 )
 
@@ -62,6 +63,20 @@ def test_calibration_error_is_the_gap_of_each_bin_by_its_rows() -> None:
     assert expected_calibration_error(probabilities, labels, bins=2) == pytest.approx((2.35 - 2) / 3)
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
     assert math.isnan(expected_calibration_error(np.zeros((0, 2)), np.zeros(0, np.int64)))
+
+
+def test_the_calibration_of_what_is_no_number_is_none_and_never_a_small_error() -> None:
+    probabilities = np.array([[0.9, 0.1], [np.nan, np.nan]])
+    assert math.isnan(expected_calibration_error(probabilities, np.array([0, 0])))
+
+
+def test_the_reliability_curve_gives_the_calibration_error() -> None:
+    scores, labels = drawn()
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    curve = reliability_of_classes(probabilities, labels)
+    error = sum(b.n * abs(b.observed - b.predicted) for b in curve) / len(labels)
+    assert sum(b.n for b in curve) == len(labels)
+    assert error == pytest.approx(expected_calibration_error(probabilities, labels), abs=1e-6)
 
 
 def test_probabilities_that_are_what_they_say_have_no_error() -> None:

@@ -3,31 +3,26 @@
 Gathers what the manifests say into a view; the words and the layout are the template's.
 """
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import fsspec
-import jinja2
-import yaml
 
-from pipelines.config import Config, redacted
+from pipelines.config import Config
 from pipelines.evaluation.ablation_view import ablation_view
-from pipelines.evaluation.charts import Node, auc_plot, curve_plot, flow_plot, interval_plot, shared_limits
+from pipelines.evaluation.charts import Node, auc_plot, flow_plot, interval_plot, shared_limits
 from pipelines.evaluation.line_charts import reliability_plot
+from pipelines.evaluation.page import configuration, curve_charts, fill, versions
 from pipelines.evaluation.showcase import Showcase, showcases
-from pipelines.evaluation.summary import current_manifests, figure, headline_metrics, label, rankers_of, signed
+from pipelines.evaluation.summary import current_manifests, headline_metrics, label, rankers_of
 from pipelines.retrieval.seen import positive_rows
 from pipelines.storage import Workspace
 from schemas.examples import SPLITS
 from schemas.manifest import Manifest
 
 _PROBED = 12
-PACKAGES = ("pyspark", "great-expectations", "tensorflow", "keras", "mlflow", "pyarrow", "numpy")
 
 
 def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any], path: str) -> None:
@@ -65,26 +60,16 @@ def render(
     `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address. `ablation` is the
     file `results` of the dataset of that name.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "label": label,
-        "figure": figure,
-        "signed": signed,
-        "moment": _moment,
-        "day": _day,
-        "number": "{:,}".format,
-    }
-    page: str = environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         name=config.name,
         summary=summary,
         manifests=manifests,
         cuts=_cuts(manifests),
-        versions=_versions(),
-        configuration=yaml.safe_dump(redacted(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True),
+        versions=versions(),
+        configuration=configuration(config),
         flow=_flow(summary),
-        curves=_curves(history),
+        curves=curve_charts(history),
         best_epoch=(history or {}).get("best_epoch"),
         results={split: rankers_of(summary, split) for split in ("test", "validation")},
         headline=headline_metrics(rankers_of(summary, "test").get("model", {}).get("all", ())),
@@ -102,7 +87,6 @@ def render(
         filter_seen=config.evaluation.filter_seen,
         resamples=config.evaluation.bootstrap,
     )
-    return page
 
 
 def _plots(rankers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -145,20 +129,6 @@ def _reliability(summary: Mapping[str, Any], split: str) -> Any:
     curves = (summary.get("reliability") or {}).get(split) or {}
     filled = {name: bins for name, bins in curves.items() if bins}
     return reliability_plot("Predicted and observed share of positives", filled) if filled else None
-
-
-def _curves(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A chart per quantity, training and validation in one."""
-    epochs = (history or {}).get("epochs") or []
-    names = [name for name in (epochs[0] if epochs else {}) if name != "epoch"]
-    quantities = dict.fromkeys(name.removeprefix("validation_") for name in names)
-    best = (history or {}).get("best_epoch")
-    charts = []
-    for quantity in quantities:
-        pairs = (("training", quantity), ("validation", f"validation_{quantity}"))
-        series = {kind: [epoch[name] for epoch in epochs] for kind, name in pairs if name in names}
-        charts.append({"name": label(quantity), "svg": curve_plot(label(quantity), series, best)})
-    return charts
 
 
 def _by_kind(audit: Mapping[str, Any] | None) -> dict[str, list[Any]]:
@@ -242,22 +212,3 @@ def _showcases(workspace: Workspace, config: Config) -> list[Showcase]:
 
 def _cuts(manifests: Mapping[str, Manifest]) -> dict[str, int]:
     return dict(manifests["examples"].as_of) if "examples" in manifests else {}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _day(time_us: int) -> str:
-    return _moment(time_us)[:10]
-
-
-def _moment(time_us: int) -> str:
-    """UTC microseconds as a date and time."""
-    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -700,7 +700,7 @@ class ImageSource(Options):
     image: str | None = None
     """Of a table: column of each image's path, relative to `root`; …"""
     root: str | None = None
-    """… a folder relative to --data (absent: the table's own); …"""
+    """… a folder, or an archive, relative to --data (absent: the table's own folder); …"""
     label: str | None = None
     """… column of the class; …"""
     split_column: str | None = None

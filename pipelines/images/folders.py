@@ -18,7 +18,7 @@ _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _BLOCK_BYTES = 1 << 22
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A file or folder, by its path relative to the source."""
 
     path: str
@@ -33,7 +33,7 @@ class _Entry(NamedTuple):
 def find(place: Place) -> list[Found]:
     """Every file within a class folder. Raises SourceError where there is no such folder, or one is empty."""
     ending = archive_ending(place.source.path)
-    entries = list(_in_archive(place) if ending else _in_folder(place))
+    entries = list(in_archive(place, place.source.path) if ending else _in_folder(place))
     top = place.source.path.removesuffix(ending)
     found: list[Found] = []
     loose = 0
@@ -110,7 +110,7 @@ def unpacked(place: Place, path: str) -> str:
     return target
 
 
-def _in_folder(place: Place) -> Iterator[_Entry]:
+def _in_folder(place: Place) -> Iterator[Entry]:
     fs, root = fsspec.core.url_to_fs(place.path())
     if not fs.isdir(root):
         raise SourceError(
@@ -122,7 +122,7 @@ def _in_folder(place: Place) -> Iterator[_Entry]:
             kind = about["type"]
             if about.get("islink"):
                 kind = "file" if fs.isfile(path) else "link to a folder" if fs.isdir(path) else "link to nothing"
-            yield _Entry(
+            yield Entry(
                 inside,
                 fs.unstrip_protocol(path),
                 is_folder=kind == "directory",
@@ -131,29 +131,28 @@ def _in_folder(place: Place) -> Iterator[_Entry]:
             )
 
 
-def _in_archive(place: Place) -> Iterator[_Entry]:
-    address = unpacked(place, place.path())
+def in_archive(place: Place, inside: str) -> Iterator[Entry]:
+    """What the archive at `inside` of the data folder holds. Raises SourceError where it is no whole one."""
+    address = unpacked(place, place.path(inside))
     fs, path = fsspec.core.url_to_fs(address)
     try:
         with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                inside = posixpath.normpath(member.name)
-                if inside.startswith(("/", "../")) or inside == "..":
+                name = posixpath.normpath(member.name)
+                if name.startswith(("/", "../")) or name == "..":
                     raise SourceError(
                         f"{place.key}: a path must stay within the archive, got {member.name!r}; pack it again"
                     )
-                if inside == ".":
+                if name == ".":
                     continue
                 problem = None if member.isreg() or member.isdir() else "image: a link, not a file"
-                yield _Entry(inside, address, member.offset_data, member.size, member.isdir(), problem)
+                yield Entry(name, address, member.offset_data, member.size, member.isdir(), problem)
             # tarfile takes a header that is cut off or damaged for the end. The true end is a block of zeros.
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.ReadError("unexpected end of data")
     except tarfile.TarError as error:
-        raise SourceError(
-            f"{place.key}: {place.source.path} must be a whole tar archive ({error}); get it again"
-        ) from None
+        raise SourceError(f"{place.key}: {inside} must be a whole tar archive ({error}); get it again") from None
 
 
 def _hidden(name: str) -> bool:

@@ -108,6 +108,8 @@ def image_files(data: str, options: ImageOptions) -> list[str]:
             files |= set(folders.source_files(place))
         elif source.format == "idx":
             named |= {place.path(), place.path(source.labels)} if source.labels else {place.path()}
+        elif source.root and folders.archive_ending(source.root):
+            named |= {place.path(), place.path(source.root)}
         else:
             named |= {place.path(), *(row.file for row in tables.find(place))}
     fs, _ = fsspec.core.url_to_fs(data)

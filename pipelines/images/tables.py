@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.config import TimeColumn
 from pipelines.errors import SourceError
+from pipelines.images.folders import Entry, archive_ending, in_archive
 from pipelines.images.listing import Found, Place, nearest, within
 from schemas.columns import TIME_MAX_US, TIME_MIN_US
 from schemas.examples import SPLITS
@@ -37,6 +38,9 @@ def find(place: Place) -> list[Found]:
     columns = {key: table.column(name).to_pylist() if name else None for key, name in names.items()}
     fs, root = fsspec.core.url_to_fs(place.data)
     base = source.root if source.root is not None else posixpath.dirname(source.path)
+    ending = archive_ending(base)
+    # Of several members of one path the last applies, as in class folders.
+    packed = {entry.path: entry for entry in in_archive(place, base)} if ending else {}
     found = []
     for number in range(table.num_rows):
         row = {key: values[number] if values else None for key, values in columns.items()}
@@ -49,11 +53,19 @@ def find(place: Place) -> list[Found]:
         if time and texts["valid_from"]:
             moment, problem = parse_time(row["valid_from"], time, zone)
             problems += [problem] if problem else []
-        path = within(root, posixpath.join(base, texts["image"]), f"{place.key}.image, row {number + 1}")
+        top = base.removesuffix(ending)
+        path = within(root, posixpath.join(top, texts["image"]), f"{place.key}.image, row {number + 1}")
+        member = Entry("", fs.unstrip_protocol(path))
+        if ending:
+            missing = Entry("", place.path(base), problem="image: not in the archive")
+            member = packed.get(posixpath.normpath(texts["image"]), missing)
+            problems += [member.problem] if member.problem else []
         found.append(
             Found(
                 name=posixpath.relpath(path, root) if texts["image"] else f"{source.path}, row {number + 1}",
-                file=fs.unstrip_protocol(path),
+                file=member.file,
+                offset=member.offset,
+                size=member.size,
                 label=texts["label"] or None,
                 split=split or None,
                 item_id=texts["item_id"] or None,

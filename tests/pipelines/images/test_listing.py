@@ -227,6 +227,23 @@ def test_parquet_is_read_as_csv_is_and_times_may_be_timestamps(pictures, options
     assert (row["name"], row["label"], row["valid_from"]) == ("pictures/a.jpg", "3", 1_704_067_200_000_000)
 
 
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_table_may_name_members_of_an_archive(pictures, options, ending) -> None:
+    packed = pictures / f"pictures{ending}"
+    with tarfile.open(packed, "w:gz" if ending.endswith("gz") else "w") as archive:
+        archive.add(pictures / "pictures", arcname=".")
+    (pictures / "list.csv").write_text("file,sku\ntrain/cat/0000.png,s1\ntrain/dog/0003.jpg,s2\ngone.jpg,s3\n,s4\n")
+    source = {"path": "list.csv", "format": "table", "image": "file", "item_id": "sku"}
+    folder = listed(pictures, options, {**source, "root": "pictures"})
+    found = listed(pictures, options, {**source, "root": packed.name})
+    same = ["name", "item_id"]
+    assert found.select(same).to_pylist() == folder.select(same).to_pylist()
+    assert contents(found.slice(0, 2)) == contents(folder.slice(0, 2))
+    assert found["problem"].to_pylist() == [None, None, "image: not in the archive", "image: empty"]
+    files = image_files(str(pictures), options(sources=[{**source, "root": packed.name}]))
+    assert sorted(Path(file).name for file in files) == ["list.csv", packed.name]
+
+
 def test_a_missing_column_is_told_with_the_nearest(pictures, options) -> None:
     (pictures / "list.csv").write_text("file,classes\na.jpg,cat\n")
     source = {"path": "list.csv", "format": "table", "image": "file", "label": "class"}

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import ABLATE, CHAIN, FACTORS, IMAGE_JOBS, JOBS, job_named
+from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -21,13 +21,16 @@ _ABOUT = {
     "ablate": "train variants of the model on the same records and compare them on validation",
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
+    "train_classifier": "train a classifier on image records, registered as challenger",
 }
 
 
 def usage() -> str:
     """The help page."""
-    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS)
-    jobs, factors, beside = ("\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed)
+    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, CLASSIFIER_JOBS)
+    jobs, factors, beside, classifiers = (
+        "\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed
+    )
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
 
 usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
@@ -41,6 +44,9 @@ Beside the chain:
 
 Beside the chain, on Beam:
 {beside}
+
+Classifiers of image records:
+{classifiers}
 
 `thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.
 Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 1 a fault of ours.

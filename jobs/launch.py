@@ -39,7 +39,8 @@ CHAIN = (
     "promote_model",
     "recommend",
 )
-"""The jobs of every run, in the order data meets them. FACTORS is in STAGES; ABLATE and IMAGE_JOBS are beside."""
+"""The jobs of every run, in the order data meets them. FACTORS is in STAGES; ABLATE, IMAGE_JOBS and CLASSIFIER_JOBS
+are beside."""
 
 FACTORS = "compute_factors"
 """The job that `thaw run` runs after compute_preferences where the configuration has `factors`."""
@@ -50,7 +51,10 @@ ABLATE = "ablate"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
-JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS)
+CLASSIFIER_JOBS = ("train_classifier",)
+"""Jobs beside the chain that make classifiers of image records."""
+
+JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
 """Every job."""
 
 SPARK_JOBS = ("check_quality", "compute_preferences", FACTORS, "build_examples", "audit_leakage", "write_records")
@@ -346,6 +350,7 @@ def job_dataset(name: str) -> str:
         "ablate": "ablation",
         "write_image_records": "image_records",
         "embed_content": "content_vectors",
+        "train_classifier": "classifier",
     }[name]
 
 

@@ -11,8 +11,8 @@ _REDRAW_S = 0.2
 class Progress:
     """Draws the steps of the epoch at hand. The number of steps is known from the second epoch on."""
 
-    def __init__(self, epochs: int, stream: TextIO | None = None) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, stream: TextIO | None = None, unit: str = "examples") -> None:
+        self.epochs, self.unit = epochs, unit
         self.stream = stream or sys.stderr
         self.steps: int | None = None
         self.drawn_at = 0.0
@@ -36,7 +36,7 @@ class Progress:
         share = min(1.0, self.step / self.steps) if self.steps else 0.0
         bar = ("█" * round(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "░")
         of_steps = f"{self.step}/{self.steps}" if self.steps else f"{self.step}"
-        speed = f"{self.rows / seconds:,.0f} examples/s  input {waited_s / seconds:.0%}"
+        speed = f"{self.rows / seconds:,.0f} {self.unit}/s  input {waited_s / seconds:.0%}"
         self._write(f"\rtraining  epoch {self.epoch}/{self.epochs}  {bar}  step {of_steps}  {speed}\033[K")
 
     def line(self, text: str) -> None:

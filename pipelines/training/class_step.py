@@ -1,0 +1,150 @@
+"""One training step of a classifier, compiled: TensorFlow changes variables in place, JAX hands values on.
+
+Both are the same arithmetic, written with keras.ops, and repeat it to the bit on a CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipelines.config import ClassifierOptions
+from pipelines.losses.classification import class_loss
+from pipelines.losses.l2 import l2
+from pipelines.training.decay import decaying
+
+Augment = Callable[[Any, Any], tuple[Any, Any]]
+"""(images float32 0 to 255, labels (n, C)) -> the same, changed; of a mixed row two classes have a share."""
+
+
+class ClassStep(Protocol):
+    """What the loop calls for every batch."""
+
+    def train(self, inputs: Any, labels: Any, at: float) -> Any:
+        """Move the weights at the rate of step `at`; the mean loss and the share of right answers, (2,)."""
+
+    def settle(self) -> None:
+        """Bring what the steps changed into the variables."""
+
+
+def make_step(
+    model: Any, options: ClassifierOptions, optimizer: Any, schedule: Any, augment: Augment | None
+) -> ClassStep:
+    """The step for the backend at hand. `schedule`: a number, or a function of the step."""
+    optimizer.build(model.trainable_variables)
+    loss, kernels = class_loss(options.loss), decaying(model)
+
+    def forward(inputs: Any, labels: Any) -> tuple[Any, Any]:
+        """(what is minimised, what is told)."""
+        if augment is None:
+            scores = ops.cast(model(inputs, training=True), "float32")
+            costs = loss(scores, labels)
+        else:
+            shares = ops.one_hot(labels, model.output_shape[1], dtype="float32")
+            inputs, shares = augment(ops.cast(inputs, "float32"), shares)
+            scores = ops.cast(model(inputs, training=True), "float32")
+            # What is mixed is mixed of two.
+            share, classes = ops.top_k(shares, 2)
+            costs = sum(share[:, place] * loss(scores, classes[:, place]) for place in range(2))
+            labels = classes[:, 0]
+        mean = ops.mean(costs)
+        right = ops.mean(ops.cast(ops.equal(ops.argmax(scores, axis=1), ops.cast(labels, "int32")), "float32"))
+        return mean + l2(kernels, options.loss.l2) if options.loss.l2 else mean, ops.stack([mean, right])
+
+    def move(gradients: Any, at: Any) -> None:
+        if callable(schedule):
+            optimizer.learning_rate.assign(schedule(at))
+        optimizer.apply(gradients, model.trainable_variables)
+
+    kind = _JaxStep if keras.backend.backend() == "jax" else _TensorflowStep
+    return kind(model, optimizer, forward, move)
+
+
+class _TensorflowStep:
+    """Variables are changed in place."""
+
+    def __init__(self, model: Any, optimizer: Any, forward: Any, move: Any) -> None:
+        import tensorflow as tf
+
+        def step(inputs: Any, labels: Any, at: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss, told = forward(inputs, labels)
+            move(tape.gradient(loss, [weight.value for weight in model.trainable_variables]), at)
+            return told
+
+        self.step = tf.function(step, autograph=False)
+
+    def train(self, inputs: Any, labels: Any, at: float) -> Any:
+        """Move the weights."""
+        return self.step(inputs, labels, np.float32(at))
+
+    def settle(self) -> None:
+        """Nothing to do: the variables are the state."""
+
+
+class _JaxStep:
+    """Values are handed from step to step, each step's taking the place of the last one's in memory."""
+
+    def __init__(self, model: Any, optimizer: Any, forward: Any, move: Any) -> None:
+        import jax
+
+        self.jax, self.model, self.forward, self.move = jax, model, forward, move
+        self.weights = list(model.trainable_variables)
+        self.others = [*model.non_trainable_variables, *optimizer.variables]
+        self.state: Any = None
+        self.step = jax.jit(self._step, donate_argnums=0)
+
+    def train(self, inputs: Any, labels: Any, at: float) -> Any:
+        """Move the weights."""
+        inputs, labels = self.jax.tree.map(np.asarray, (inputs, labels))
+        if self.state is None:
+            self._note_randomness(inputs, labels)
+            # Copies, because a step takes the memory of what it is given.
+            self.state = [[v.value.copy() for v in some] for some in (self.weights, self.others)]
+        self.state, told = self.step(self.state, inputs, labels, np.float32(at))
+        return told
+
+    def settle(self) -> None:
+        """Bring the state into the variables."""
+        if self.state is not None:
+            for variable, value in zip([*self.weights, *self.others], [*self.state[0], *self.state[1]], strict=True):
+                variable.assign(value)
+            self.state = None
+
+    def _note_randomness(self, inputs: Any, labels: Any) -> None:
+        """Add what the forward pass changes and the model does not hold: the random state of augmentation."""
+        with _Noting() as scope:
+            self.jax.eval_shape(self.forward, inputs, labels)
+        known = {id(variable) for variable in (*self.weights, *self.others)}
+        self.others += [v for v in {id(v): v for v in scope.changed}.values() if id(v) not in known]
+
+    def _step(self, state: Any, inputs: Any, labels: Any, at: Any) -> Any:
+        weights, others = state
+
+        def loss_of(weights: Any) -> Any:
+            with keras.StatelessScope(self._mapping(weights, others)) as scope:
+                loss, told = self.forward(inputs, labels)
+            return loss, ([scope.get_current_value(v) for v in self.others], told)
+
+        (_, (others, told)), gradients = self.jax.value_and_grad(loss_of, has_aux=True)(weights)
+        with keras.StatelessScope(self._mapping(weights, others)) as scope:
+            self.move(gradients, at)
+        return [[scope.get_current_value(v) for v in some] for some in (self.weights, self.others)], told
+
+    def _mapping(self, weights: Any, others: Any) -> list[tuple[Any, Any]]:
+        return list(zip([*self.weights, *self.others], [*weights, *others], strict=True))
+
+
+class _Noting(keras.StatelessScope):  # type: ignore[misc]
+    """Remembers which variables are assigned to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed: list[Any] = []
+
+    def add_update(self, update: Any) -> None:
+        """A variable and its new value."""
+        self.changed.append(update[0])
+        super().add_update(update)

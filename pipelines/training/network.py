@@ -1,0 +1,270 @@
+"""Training a classifying network: epochs of steps, validation after each, the best epoch's weights.
+
+What a step does is `class_step`'s, where batches come from `images`'s. Equal seed, data and machine kind: equal
+weights, to the bit, on a CPU.
+"""
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.config import AugmentOptions, ClassifierOptions
+from pipelines.errors import InputError
+from pipelines.losses.classification import class_loss
+from pipelines.models.blocks import derived_seed
+from pipelines.models.classifier import build_classifier
+from pipelines.models.saved_classifier import in_batches
+from pipelines.training.class_step import Augment, ClassStep, make_step
+from pipelines.training.decay import spare_the_rest
+from pipelines.training.fit import NAMED, make_deterministic, precision
+from pipelines.training.images import Batches, mean_image
+from pipelines.training.progress import Progress
+from pipelines.training.schedules import schedule
+
+CENTRED = ("linear", "two_layer")
+"""Families of which an image goes in less the mean image."""
+
+
+class Labelled(Protocol):
+    """Rows with a class each, such as `LabelledImages`."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+
+    @property
+    def inputs(self) -> Any:
+        """What `build_classifier` builds for."""
+
+    def pieces(self) -> Iterator[Any]:
+        """All of them, in order: objects with `images` and `labels`."""
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """Shuffled."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training rows."""
+
+    number: int
+    """1, 2, …"""
+    metrics: dict[str, float]
+    """`loss`, `accuracy`, and with validation rows `validation_loss` and `validation_accuracy`. Losses leave out what
+    `loss.l2` adds; those of training are of the weights as they were at each step, and of augmented images."""
+    images_per_s: float
+    input_share: float
+    """Part of the training's time in which a step waited for its batch."""
+
+
+@dataclass(frozen=True)
+class ClassifierHistory:
+    """What came of a training."""
+
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    """The epoch, from 1, whose weights the model has."""
+
+    @property
+    def best(self) -> Epoch:
+        """That epoch."""
+        return self.epochs[self.best_epoch - 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """What is equal for equal runs: no speeds."""
+        return {
+            "best_epoch": self.best_epoch,
+            "monitor": "validation_accuracy",
+            "epochs": [{"epoch": epoch.number, **epoch.metrics} for epoch in self.epochs],
+        }
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A Keras model from inputs to scores, and how it came about."""
+
+    model: Any
+    history: ClassifierHistory
+
+
+def train_network(
+    options: ClassifierOptions,
+    train: Labelled,
+    validation: Labelled | None,
+    classes: Sequence[str],
+    *,
+    seed: int,
+    on_epoch: Callable[[Epoch], bool | None] | None = None,
+) -> TrainedNetwork:
+    """Train a network of `options.family`; it has the weights of the epoch with the best validation accuracy.
+
+    Of equal accuracies the lower loss decides, then the earlier epoch; without validation rows the last epoch is kept.
+    `on_epoch`: True stops. Raises InputError where there is nothing to train on, a label is none of `classes`, or the
+    loss stops being finite: it names images of that batch.
+    """
+    if not train.rows:
+        raise InputError("a classifier must have training rows, there are none; put some into the split train")
+    make_deterministic(seed)
+    mean = mean_image(train) if options.family in CENTRED and isinstance(train.inputs[0], int) else None  # type: ignore[arg-type]
+    model = build_classifier(options, train.inputs, len(classes), seed=seed, mean=mean)
+    batches = train.batches(options.batch_size, seed)
+    clock = _Clock(options, options.epochs * batches.steps)
+    optimizer = _optimizer(options)
+    spare_the_rest(optimizer, model)
+    with precision(model, options.precision):
+        rates = schedule(options.schedule, clock.steps)
+        step = make_step(model, options, optimizer, rates, _augment(options, seed))
+        history = _epochs(model, step, optimizer, batches, validation, options, clock, on_epoch)
+    return TrainedNetwork(model, history)
+
+
+def scores_of(model: Any, images: Any, batch_size: int = 256) -> npt.NDArray[np.float32]:
+    """(n, C), in batches."""
+    return in_batches(lambda some: np.asarray(model.predict_on_batch(some), np.float32), images, batch_size)
+
+
+class _Clock:
+    """How far a training is: by its steps, and by the minutes that it may take."""
+
+    def __init__(self, options: ClassifierOptions, steps: int) -> None:
+        self.steps, self.done = steps, 0
+        self.seconds = options.minutes * 60 if options.minutes else math.inf
+        self.started = time.monotonic()
+
+    @property
+    def at(self) -> float:
+        """The step of the schedule that is next: further than the steps that were done where time is short."""
+        return max(self.done, self.steps * (time.monotonic() - self.started) / self.seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left."""
+        return self.at >= self.steps
+
+
+@dataclass
+class _Best:
+    rank: tuple[float, ...] = (-math.inf,)
+    epoch: int = 0
+    weights: Any = None
+
+
+def _optimizer(options: ClassifierOptions) -> Any:
+    """Keras's own, its rate a variable that the step sets."""
+    given, rate = options.optimizer, options.schedule.learning_rate
+    kept = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
+    decay = given.weight_decay or None
+    if given.name == "sgd":
+        return keras.optimizers.SGD(rate, given.momentum, nesterov=given.momentum > 0, weight_decay=decay, **kept)
+    return keras.optimizers.Adam(rate, weight_decay=decay, **kept)
+
+
+def _augment(options: ClassifierOptions, seed: int) -> Augment | None:
+    if options.augment == AugmentOptions():
+        return None
+    module = importlib.import_module("pipelines.training.augment")
+    made: Augment | None = module.augment(options.augment, derived_seed(seed, "augment"))
+    return made
+
+
+def _epochs(
+    model: Any,
+    step: ClassStep,
+    optimizer: Any,
+    batches: Batches,
+    validation: Labelled | None,
+    options: ClassifierOptions,
+    clock: _Clock,
+    on_epoch: Callable[[Epoch], bool | None] | None,
+) -> ClassifierHistory:
+    progress, epochs, best = Progress(options.epochs, unit="images"), [], _Best()
+    for number in range(1, options.epochs + 1):
+        metrics, speed, waiting = _train_epoch(step, number, batches, options, clock, progress)
+        moving = [np.array(weight) for weight in model.trainable_variables] if options.ema else []
+        if options.ema:
+            optimizer.finalize_variable_values(model.trainable_variables)
+        if validation is not None and validation.rows:
+            measured = evaluate(model, validation, options)
+            metrics |= {f"validation_{name}": value for name, value in measured.items()}
+        epoch = Epoch(number, metrics, speed, waiting)
+        epochs.append(epoch)
+        progress.line(_line(epoch, options.epochs))
+        # Without a measure the newest counts as the best.
+        rank = (metrics.get("validation_accuracy", number), -metrics.get("validation_loss", 0.0))
+        if rank > best.rank:
+            best = _Best(rank, number, model.get_weights())
+        if (on_epoch and on_epoch(epoch)) or clock.is_over:
+            break
+        for weight, value in zip(model.trainable_variables, moving, strict=False):
+            weight.assign(value)
+    model.set_weights(best.weights)
+    return ClassifierHistory(tuple(epochs), best.epoch)
+
+
+def _train_epoch(
+    step: ClassStep, number: int, batches: Batches, options: ClassifierOptions, clock: _Clock, progress: Progress
+) -> tuple[dict[str, float], float, float]:
+    """Metrics, images a second, and the share of time that was waited for input."""
+    started, waited, told, rows = time.monotonic(), 0.0, [], 0
+    progress.start(number)
+    following = iter(batches.epoch(number))
+    while True:
+        asked = time.monotonic()
+        batch = next(following, None)
+        waited += time.monotonic() - asked
+        if batch is not None:
+            told.append(step.train(*batch, clock.at))
+            clock.done += 1
+        # A loss is read when the next step is under way: a backend that works ahead need not wait for this.
+        place = len(told) - (2 if batch is not None else 1)
+        if place >= 0:
+            told[place] = _finite(np.asarray(told[place]), number, place, batches)
+        if batch is None:
+            break
+        size = len(batch[1])
+        rows += size
+        progress.advance(size, waited)
+        if clock.is_over:
+            following = iter(())
+    step.settle()
+    seconds = max(time.monotonic() - started, 1e-9)
+    means = np.mean(np.array(told, np.float64), axis=0)
+    return {"loss": float(means[0]), "accuracy": float(means[1])}, rows / seconds, waited / seconds
+
+
+def evaluate(model: Any, rows: Labelled, options: ClassifierOptions) -> dict[str, float]:
+    """Mean `loss`, without `loss.l2`, and `accuracy` of all rows."""
+    loss, costs, right = class_loss(options.loss), 0.0, 0
+    for piece in rows.pieces():
+        if piece.rows:
+            scores = scores_of(model, piece.images)
+            costs += float(np.sum(np.asarray(loss(scores, piece.labels)), dtype=np.float64))
+            right += int((scores.argmax(axis=1) == piece.labels).sum())
+    return {"loss": costs / rows.rows, "accuracy": right / rows.rows}
+
+
+def _finite(told: npt.NDArray[np.float32], epoch: int, step: int, batches: Batches) -> npt.NDArray[np.float32]:
+    """What a step told. Raises InputError, naming images of its batch, where its loss is not finite."""
+    if math.isfinite(told[0]):
+        return told
+    ids = batches.example_ids(epoch, step)
+    raise InputError(
+        f"the loss must stay finite, got {told[0]} in epoch {epoch} at step {step + 1}; lower "
+        f"classifier.schedule.learning_rate, or look at its rows: {', '.join(ids[:NAMED])} ({min(len(ids), NAMED)} of "
+        f"{len(ids)})"
+    )
+
+
+def _line(epoch: Epoch, planned: int) -> str:
+    values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.metrics.items())
+    return (
+        f"training  epoch {epoch.number}/{planned}  {values}  {epoch.images_per_s:,.0f} images/s"
+        f"  input {epoch.input_share:.0%}"
+    )

@@ -124,6 +124,8 @@ class Job:
     """Adds arguments of its own."""
     instead: Callable[[argparse.Namespace, Config, Workspace], bool] | None = None
     """What its own arguments ask for in place of `run`; False where they do not."""
+    after: Callable[[Config, Workspace, "Outcome"], None] | None = None
+    """What its command does when the dataset is there, made now or found: a page to write, what others are to know."""
     one_lineage: bool = True
     """True: what it reads must have been made from the same data. False: an older model may serve today's."""
 
@@ -480,6 +482,8 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
             return 0
         outcome = execute(job, config, workspace, data, force=arguments.force)
         say(outcome_line(job.name, outcome))
+        if job.after:
+            job.after(config, workspace, outcome)
         return 0
 
     return guarded(action)

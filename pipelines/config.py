@@ -929,6 +929,35 @@ class ClassifierOptions(Options):
         return self
 
 
+class ClassifierEvaluationOptions(Options):
+    """What `thaw evaluate_classifier` measures."""
+
+    split: Literal["validation", "test"] = "validation"
+    """Choose on validation, as often as you like. Test tells how good the choice is, once: after another classifier was
+    measured on its images, it is refused. `--split` on the command line is short for it."""
+    again: bool = False
+    """Measure on test images that another classifier was measured on: whoever chooses between the two by that has no
+    test images left. `--again` is short for it."""
+    bootstrap: int = Field(1000, ge=10)
+    """Resamples of the images behind each interval."""
+    mistakes: int = Field(24, ge=0)
+    """Pictures of wrong images to keep: those that the classifier was surest of."""
+    neighbours: int = Field(6, ge=0)
+    """Images to keep with the training images nearest to them."""
+
+
+class ClassifyOptions(Options):
+    """What `thaw classify` scores, and by which model."""
+
+    model: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
+    """A registered classifier, models:/NAME/VERSION or models:/NAME@ALIAS; absent: the current one of the workspace.
+    `--model` on the command line is short for it."""
+    sources: tuple[ImageSource, ...] = ()
+    """Where images are, as in `images.sources`, whose labels are not read; absent: every file under --data."""
+    top: Count = 5
+    """Classes to list for each image, the likeliest first."""
+
+
 _TAKEN = {
     "user_id", "item_id", "id", "valid_from", "created_at", "title", "source", "file", "reason", "row", "copy",
 }  # fmt: skip
@@ -965,6 +994,8 @@ class Config(Options):
     storage: StorageOptions = StorageOptions()
     images: ImageOptions | None = None
     classifier: ClassifierOptions = ClassifierOptions()
+    classifier_evaluation: ClassifierEvaluationOptions = ClassifierEvaluationOptions()
+    classify: ClassifyOptions = ClassifyOptions()
 
     @model_validator(mode="before")
     @classmethod

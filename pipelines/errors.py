@@ -8,10 +8,11 @@ ThawError                       1  a fault of ours
 │   ├── TrackingError              MLflow cannot be reached, or does not hold what it should
 │   ├── CorruptDatasetError        a published file is short, altered or missing
 │   └── DuplicateError             two rows have one identity
-└── GateError                   3  a gate refused: quality, leakage, shuffle, promotion
+└── GateError                   3  a gate refused: quality, leakage, shuffle, test, promotion
     ├── QualityGateError
     ├── LeakageError
     ├── ShuffleError
+    ├── SecondTouchError
     └── PromotionError
 
 A message gives rule, value, remedy: "`num_shards` must be positive, got 0; set records.num_shards."
@@ -70,6 +71,10 @@ class LeakageError(GateError):
 
 class ShuffleError(GateError):
     """The order of the records tells something of time or label."""
+
+
+class SecondTouchError(GateError):
+    """Another classifier was measured on these test images before."""
 
 
 class PromotionError(GateError):

@@ -195,6 +195,11 @@ class Workspace:
         folder = posixpath.join(self.root, dataset, name)
         return open_dataset(folder) if name and self.is_published(folder) else None
 
+    def published(self, dataset: str) -> list[Dataset]:
+        """Every published version, the oldest first."""
+        found = [open_dataset(folder) for folder in self._versions(dataset, "") if self.is_published(folder)]
+        return sorted(found, key=lambda version: (version.manifest.made_at, version.path))
+
     def is_current(self, dataset: Dataset) -> bool:
         """Whether it is the version that later jobs read."""
         return posixpath.basename(dataset.path) == self._pointer(dataset.manifest.dataset)
@@ -260,12 +265,13 @@ class Workspace:
             return ""
 
     def _versions(self, dataset: str, key: str) -> list[str]:
-        """Folders of this resume key, published or not."""
+        """Folders of this resume key, or of any where it is empty, published or not."""
         fs, root = _file_system(self.root)
         folder = posixpath.join(root, dataset)
         found = fs.ls(folder, detail=False) if fs.isdir(folder) else []
         names = sorted(posixpath.basename(path.rstrip("/")) for path in found)
-        return [posixpath.join(self.root, dataset, n) for n in names if n.startswith(f"{key[:_KEY_CHARACTERS]}-")]
+        start = f"{key[:_KEY_CHARACTERS]}-" if key else ""
+        return [posixpath.join(self.root, dataset, name) for name in names if name.startswith(start)]
 
     @staticmethod
     def is_published(folder: str) -> bool:

@@ -8,23 +8,23 @@ import argparse
 import sys
 
 import fsspec
+import pyarrow as pa
 
 from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
 from pipelines import storage
-from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config
 from pipelines.errors import ThawError
-from pipelines.images.embed import EmbedImages, load_encoder, vector_length
+from pipelines.images.embed import EncoderHandler, load_encoder, vector_length
+from pipelines.images.infer import infer
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.plan import check_share, plan_vectors
-from pipelines.images.progress import Progress
 from pipelines.images.read import quarantine_table
-from pipelines.images.records import work_folder, write_groups
+from pipelines.images.records import work_folder
 from pipelines.records.shard_file import remove_strays
-from schemas.images import CONTENT_VECTORS
+from schemas.columns import TIME_MIN_US
 from schemas.interactions import QUARANTINE
-from schemas.manifest import Shard, TableEntry, column_entries, digest
+from schemas.manifest import digest
 
 
 def fingerprint(config: Config, data: str) -> str:
@@ -54,21 +54,15 @@ def run(context: Context) -> Draft:
     listing = list_images(data, options, work, context.say, labelled=False)
     plan = plan_vectors(listing, options)
     check_share(listing.num_rows, plan.bad, options.max_quarantine_share)
-    blocks = [plan.rows.slice(start, options.block_rows) for start in range(0, plan.rows.num_rows, options.block_rows)]
-    files = min(config.storage.parquet_files, len(blocks))
-    write_groups(f"{work}/listing.parquet", blocks)
-    with Progress("images", plan.rows.num_rows) as progress, open_pipeline(config.beam) as pipeline:
-        parts = [block * files // len(blocks) for block in range(len(blocks))]
-        embed = EmbedImages(f"{work}/listing.parquet", staging, parts, options, progress.mark)
-        # dict: one a part, one a block with an image that cannot be read.
-        _ = pipeline | "EmbedImages" >> embed | "Keep" >> Keep(f"{work}/results.json")
-    done = take(f"{work}/results.json")
+    handler = EncoderHandler(options.embed, options.block_rows)
+    vectors, unreadable = infer(
+        plan.rows, staging, "vectors", handler, options, config.beam, config.storage.parquet_files
+    )
     fs.rm(work, recursive=True)
 
-    bad = [*plan.bad, *(row for result in done for row in result.get("bad", []))]
+    bad = [*plan.bad, *unreadable]
     check_share(listing.num_rows, bad, options.max_quarantine_share)
-    shards = sorted((Shard(**result["shard"]) for result in done if "shard" in result), key=lambda shard: shard.path)
-    out = sum(shard.rows for shard in shards)
+    out = vectors.rows
     rows = {
         "in": listing.num_rows,
         "out": out,
@@ -79,7 +73,7 @@ def run(context: Context) -> Draft:
     context.say("rows     " + " + ".join(f"{count:,} {name}" for name, count in rows.items()).replace(" + ", " = ", 1))
     if 2 * rows["in"] != sum(rows.values()):
         raise ThawError(f"every image must come out once, these do not: {rows}")
-    undated = sum(result.get("always", 0) for result in done)
+    undated = _undated(plan.rows, unreadable)
     if undated:
         context.say(
             f"note: {undated:,} vectors apply always, because nothing says from when; set images.embed.valid_from to "
@@ -90,9 +84,9 @@ def run(context: Context) -> Draft:
             f"note: {out - undated:,} vectors apply from their images' own times; if the encoder saw the log, set "
             "images.embed.valid_from to the end of its training"
         )
-    remove_strays(staging, [shard.path for shard in shards])
+    remove_strays(staging, [shard.path for shard in vectors.shards])
     tables = {
-        "vectors": TableEntry(format="parquet", columns=column_entries(CONTENT_VECTORS), shards=tuple(shards)),
+        "vectors": vectors,
         "quarantine": storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE),
     }
     facts = {
@@ -106,6 +100,13 @@ def run(context: Context) -> Draft:
         },
     }
     return Draft(tables, facts)
+
+
+def _undated(rows: pa.Table, unreadable: list[dict[str, str]]) -> int:
+    """Images that could be read whose vectors apply always."""
+    gone = {(row["source"], row["file"]) for row in unreadable}
+    columns = (rows[name].to_pylist() for name in ("source", "name", "valid_from"))
+    return sum(time == TIME_MIN_US and (source, name) not in gone for source, name, time in zip(*columns, strict=True))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.datasets import load_digits
 
 from pipelines.config import DemoOptions
 from pipelines.demo.log import Log, make_log
 from pipelines.demo.names import CATEGORIES, COUNTRIES, FILLERS, NOUNS, STYLES
+from pipelines.demo.pictures import archive, draw, png
 from pipelines.demo.world import (
     MS_PER_DAY,
     TAGS,
@@ -30,6 +30,10 @@ from pipelines.demo.world import (
 from pipelines.errors import ConfigError
 
 GZIP_EVERY_DAYS = 5
+NO_PICTURE = 0.04
+"""Share of items without a picture."""
+CUT_OFF_EVERY = 500
+"""Of so many items, the picture of one cannot be read."""
 _NAMES = tuple(CATEGORIES)
 _STYLES = tuple(STYLES)
 
@@ -49,13 +53,14 @@ def make_demo(options: DemoOptions, seed: int) -> tuple[list[File], dict[str, in
     users, items = make_users(options, seed), make_items(options, seed)
     log, bias = make_log(users, items, options, seed)
     biased = items.vector + bias * (np.arange(items.vector.shape[1]) == items.vector.shape[1] - 1)
+    pictures, unreadable = _images(items, seed)
     files = [
         *_interactions(log, users, items, options, seed),
         _items(items, seed),
         _users(users, seed),
         _truth("truth_users", "truth/users.parquet", users.id, users.vector),
         _truth("truth_items", "truth/items.parquet", items.id, biased),
-        _images(items, seed),
+        *pictures,
     ]
     clicks = int(log.click.sum())
     planted = {
@@ -65,6 +70,7 @@ def make_demo(options: DemoOptions, seed: int) -> tuple[list[File], dict[str, in
         "duplicates": options.duplicates,
         "malformed": options.malformed,
         "late": options.late,
+        "unreadable_images": unreadable,
     }
     return files, planted
 
@@ -181,18 +187,23 @@ def _truth(table: str, path: str, ids: Strings, vectors: Floats) -> File:
     return File(table, path, _parquet(pa.table(columns)), len(ids))
 
 
-def _images(items: Items, seed: int) -> File:
-    """An 8 × 8 image of a handwritten digit per item; its class is the category's number modulo 10."""
-    digits = load_digits()
-    rng, label = generator(seed, "images"), items.category % 10
-    place = rng.random(len(label))
-    chosen = np.empty(len(label), np.int64)
-    for digit in range(10):
-        pool = np.flatnonzero(digits.target == digit)
-        chosen[label == digit] = pool[(place[label == digit] * len(pool)).astype(np.int64)]
-    out = io.BytesIO()
-    np.savez_compressed(out, item=items.id, image=digits.images[chosen].astype(np.uint8), label=label)
-    return File("images", "images.npz", out.getvalue(), len(label))
+def _images(items: Items, seed: int) -> tuple[list[File], int]:
+    """A table of pictures and the archive that holds them, and how many are cut off; some items have none."""
+    pictures, rng = draw(items, seed), generator(seed, "picture files")
+    there = np.flatnonzero(rng.random(len(items.id)) >= NO_PICTURE)
+    cut = set(rng.choice(there, len(items.id) // CUT_OFF_EVERY, replace=False).tolist())
+    out, held = io.StringIO(), {}
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["picture", "item", "category", "listed"])
+    for index in there.tolist():
+        name, content = f"{items.id[index]}.png", png(pictures[index])
+        held[name] = content[: len(content) // 2] if index in cut else content
+        writer.writerow([name, items.id[index], _NAMES[items.category[index]], int(items.listed_ms[index])])
+    files = [
+        File("images", "images.csv", out.getvalue().encode(), len(held)),
+        File("pictures", "images.tar", archive(held), len(held)),
+    ]
+    return files, len(cut)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,16 +1,22 @@
+import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import json
+import tarfile
 from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from pipelines.config import DemoOptions
 from pipelines.demo.files import make_demo
+from pipelines.demo.pictures import draw
+from pipelines.demo.world import make_items
 from pipelines.errors import ConfigError
 
 OPTIONS = DemoOptions(users=200, items=300, days=20, impressions=8000, duplicates=50, malformed=40, late=150)
@@ -131,13 +137,47 @@ def test_tastes_are_planted_in_the_truth_and_most_of_them_in_content(shop, lines
     assert roc_auc_score(label[half:], score) > 0.6
 
 
-def test_every_item_has_an_image_of_its_categorys_class(shop) -> None:
-    images = np.load(io.BytesIO(shop["images.npz"]))
-    rows = catalogue(shop)
-    assert images["item"].tolist() == [row["item"] for row in rows]
-    assert images["image"].shape == (OPTIONS.items, 8, 8) and images["image"].max() == 16
-    classes = {(row["category"], label) for row, label in zip(rows, images["label"].tolist(), strict=True)}
-    assert len(classes) == len({category for category, _ in classes})
+def test_the_log_and_the_catalogue_are_what_they_were_without_pictures(shop) -> None:
+    told = hashlib.sha256()
+    for path in sorted(path for path in shop if path.startswith("interactions") or path == "items.csv"):
+        told.update(path.encode() + shop[path])
+    assert told.hexdigest() == "9d3dca4238d6476872ed1e0269dfc792ba4ab3d71ff617486ff16b676d7081bb"
+
+
+def pictures_of(shop):
+    """Rows of the table that can be read, and the pixels of each, in [0, 1]."""
+    rows, found = [], []
+    with tarfile.open(fileobj=io.BytesIO(shop["images.tar"])) as archive:
+        for row in csv.DictReader(io.StringIO(shop["images.csv"].decode())):
+            with contextlib.suppress(OSError):
+                found.append(np.asarray(Image.open(archive.extractfile(row["picture"]))) / 255)
+                rows.append(row)
+    return rows, np.stack(found)
+
+
+def test_most_items_have_a_picture_with_their_category_and_the_time_they_were_listed(demo, shop) -> None:
+    rows, pixels = pictures_of(shop)
+    listed = list(csv.DictReader(io.StringIO(shop["images.csv"].decode())))
+    items = {row["item"]: row for row in catalogue(shop)}
+    assert 0.9 * OPTIONS.items < len(listed) < OPTIONS.items
+    assert len(listed) - len(rows) == demo[1]["unreadable_images"] == 0
+    assert pixels.shape == (len(rows), 24, 24, 3)
+    for row in rows:
+        assert row["category"] == items[row["item"]]["category"]
+        assert int(row["listed"]) == np.datetime64(items[row["item"]]["listed"], "ms").astype(int)
+
+
+def test_as_many_pictures_as_planted_are_cut_off() -> None:
+    files, planted = make_demo(OPTIONS.model_copy(update={"items": 1000}), 7)
+    shop = {f.path: f.content for f in files}
+    listed = shop["images.csv"].decode().count("\n") - 1
+    assert listed - len(pictures_of(shop)[0]) == planted["unreadable_images"] == 2
+
+
+def test_a_picture_shows_some_of_what_no_attribute_tells() -> None:
+    items = make_items(OPTIONS.model_copy(update={"items": 1500}), 7)
+    contrast = draw(items, 7).std(axis=(1, 2, 3))
+    assert 0.3 < np.corrcoef(contrast, items.vector[:, -1])[0, 1] < 0.9
 
 
 def test_more_faults_than_events_are_refused() -> None:

@@ -1,6 +1,7 @@
 """Images to shuffled TFRecord shards, one table a split; images that cannot be read go to a counted quarantine.
 
-Outside the chain of `thaw run`: `thaw write_image_records --config conf/cifar10.yaml --data DIR --out OUT`.
+Of the chain where items read vectors of their images; else by itself:
+`thaw write_image_records --config conf/cifar10.yaml --data DIR --out OUT`.
 """
 
 import sys
@@ -17,6 +18,7 @@ from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config, ImageOptions
 from pipelines.errors import ConfigError, ThawError
 from pipelines.images.listing import image_files, list_images
+from pipelines.images.own_encoder import learns_until
 from pipelines.images.plan import check_share, plan_records
 from pipelines.images.progress import Progress
 from pipelines.images.read import quarantine_table
@@ -52,7 +54,13 @@ def run(context: Context) -> Draft:
     fs, _ = fsspec.core.url_to_fs(work)
     fs.makedirs(work, exist_ok=True)
     listing = list_images(data, options, work, context.say)
-    plan = plan_records(listing, options, config.seed, records.num_shards)
+    until = learns_until(config)
+    plan = plan_records(listing, options, config.seed, records.num_shards, until)
+    if until is not None and (undated := plan.rows["valid_from"].null_count):
+        context.say(
+            f"note: {undated:,} images say no time, and the encoder may learn from all of them; set valid_from of a "
+            "table, so that none is from after the training period"
+        )
     places = [(split, number) for split in SPLITS for number in range(records.num_shards)]
     names = [shard_name(split, number, records.compression) for split, number in places]
     write_groups(f"{work}/listing.parquet", shard_groups(plan.rows, len(places)))
@@ -87,7 +95,8 @@ def run(context: Context) -> Draft:
     rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
     context.say(f"rows     {rows['in']:,} in = {out:,} out + {len(bad):,} quarantined + {plan.duplicates:,} duplicates")
     shape = {"height": options.height, "width": options.width, "channels": options.channels}
-    return Draft(tables, {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits})
+    facts = {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits}
+    return Draft(tables, facts, {} if until is None else {"learns_until": until})
 
 
 def shard_groups(rows: pa.Table, shards: int) -> list[pa.Table]:
@@ -126,6 +135,7 @@ JOB = Job(
     run=run,
     reads_data=True,
     fingerprint=fingerprint,
+    depends=lambda config: str(learns_until(config)),
     arguments=add_runner,
 )
 

@@ -46,13 +46,22 @@ def example_id(name: str) -> str:
     return hashlib.blake2b(f"image/{name}".encode(), digest_size=16).hexdigest()
 
 
-def plan_records(listing: pa.Table, options: ImageOptions, seed: int, num_shards: int) -> Plan:
-    """Number the classes, cut the splits, and put the images into the global order. Raises SourceError."""
+def plan_records(
+    listing: pa.Table, options: ImageOptions, seed: int, num_shards: int, learns_until: int | None = None
+) -> Plan:
+    """Number the classes, cut the splits, and put the images into the global order. Raises SourceError.
+
+    Images of a time from `learns_until` (UTC microseconds) on are in test, whatever their source says.
+    """
     check_labels(options)
     rows, bad, duplicates = distinct(listing, ("name",), ("label", "split"))
     classes, rows, unknown = _classes(rows, options.classes)
     ids = [example_id(name) for name in rows["name"].to_pylist()]
     splits = cut_splits(ids, rows["split"].to_pylist(), options, seed)
+    if learns_until is not None:
+        times = rows["valid_from"].to_pylist()
+        later = [time is not None and time >= learns_until for time in times]
+        splits = ["test" if late else split for late, split in zip(later, splits, strict=True)]
     encoded = np.array(ids, dtype="S32")
     keys = order_key(encoded, seed)
     places = {split: place for place, split in enumerate(SPLITS)}

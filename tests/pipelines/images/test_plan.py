@@ -63,6 +63,17 @@ def test_shares_are_cut_where_no_split_is_given(options) -> None:
     assert abs(splits.count("test") / 5000 - 0.3) < 0.02
 
 
+@given(st.lists(st.tuples(st.none() | st.integers(0, 9), st.sampled_from([None, "train", "validation", "test"]))))
+def test_no_image_of_a_later_time_is_learned_from_whatever_its_source_says(said) -> None:
+    rows = [{"name": f"p/{n}.jpg", "valid_from": time, "split": split} for n, (time, split) in enumerate(said)]
+    options = ImageOptions(sources=[{"path": "p"}], height=2, width=2, validation_share=0.3)
+    free, bound = (plan_records(listing(*rows), options, 7, 2, until).rows.to_pylist() for until in (None, 5))
+    splits = {row["name"]: row["split"] for row in free}
+    for row in bound:
+        late = row["valid_from"] is not None and row["valid_from"] >= 5
+        assert row["split"] == ("test" if late else splits[row["name"]])
+
+
 def test_given_splits_stay_and_validation_is_cut_from_train(options) -> None:
     ids = [example_id(str(n)) for n in range(2000)]
     given_splits = ["train", "test"] * 1000

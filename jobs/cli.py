@@ -22,6 +22,7 @@ _ABOUT = {
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
     "train_classifier": "train a classifier on image records, registered as challenger",
+    "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
 }
 
 

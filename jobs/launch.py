@@ -51,8 +51,8 @@ ABLATE = "ablate"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
 
-CLASSIFIER_JOBS = ("train_classifier",)
-"""Jobs beside the chain that make classifiers of image records."""
+CLASSIFIER_JOBS = ("train_classifier", "evaluate_classifier")
+"""Jobs beside the chain that make classifiers of image records, and use them."""
 
 JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
 """Every job."""
@@ -353,6 +353,7 @@ def job_dataset(name: str) -> str:
         "write_image_records": "image_records",
         "embed_content": "content_vectors",
         "train_classifier": "classifier",
+        "evaluate_classifier": "classifier_evaluation",
     }[name]
 
 

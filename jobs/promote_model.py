@@ -4,13 +4,12 @@ import sys
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.config import EvaluationOptions
-from pipelines.errors import PromotionError
 from pipelines.evaluation.evaluate import MODEL, measure_split
 from pipelines.evaluation.inputs import read_measurable
 from pipelines.evaluation.rankers import Towers
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
-from pipelines.tracking.promotion import Rival, crown, judge, judge_audit
+from pipelines.tracking.promotion import Rival, crown, judge, judge_audit, require
 from pipelines.tracking.registered import Registered, aliased, require_columns
 from pipelines.tracking.runs import CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
@@ -29,14 +28,8 @@ def run(context: Context) -> Draft:
         judge_audit(context.parents["model"].manifest.facts.get("audit", "unaudited")),
         *judge(config.promotion, facts["metrics"], facts["baselines"], rival),
     ]
-    refused = [verdict.detail for verdict in verdicts if not verdict.passed]
-    if refused:
-        raise PromotionError(
-            f"version {version} of {name} stays challenger: {'; '.join(refused)}; "
-            "train a better model or change the promotion section"
-        )
+    checks = require(verdicts, name, version)
     crown(client, name, version)
-    checks = [{"check": v.check, "passed": v.passed, "detail": v.detail} for v in verdicts]
     met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
     return Draft(
         tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},

@@ -1,11 +1,13 @@
 """From challenger to champion: the gate, the aliases, and what the gate says when it refuses."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
 
 from pipelines.config import PromotionOptions
+from pipelines.errors import PromotionError
 from pipelines.evaluation.summary import signed
 from pipelines.tracking.registered import aliased
 from pipelines.tracking.runs import CHALLENGER, CHAMPION
@@ -23,7 +25,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rival:
-    """The champion that a challenger meets, measured on the challenger's own test examples."""
+    """The champion that a challenger meets, measured on the challenger's own examples."""
 
     version: str
     metrics: dict[str, Any]
@@ -70,17 +72,60 @@ def judge(
     if champion is not None:
         # The same examples were measured, so that a value is there where the challenger's is.
         level = champion.metrics[options.slice][options.metric]["value"]
-        floor = level * (1 - options.max_loss_against_champion)
-        verdicts.append(
-            Verdict(
-                "keeps_champion_level",
-                value >= floor,
-                f"{where} must be at least {floor:.4f} (the champion, version {champion.version}, has {level:.4f} on "
-                f"the same examples, less {options.max_loss_against_champion:.0%}), got {value:.4f}; paired "
-                f"difference {signed(champion.differences[options.slice][options.metric])}",
-            )
-        )
+        difference = champion.differences[options.slice][options.metric]
+        verdicts.append(keeps_level(options, where, value, champion.version, level, difference, "examples"))
     return verdicts
+
+
+def judge_classifier(
+    options: PromotionOptions, accuracy: Mapping[str, Any], commonest: float, champion: Rival | None
+) -> list[Verdict]:
+    """Compare the challenger with whoever says always the commonest class, and with the champion, on validation.
+
+    `accuracy` is {value, …}; the champion's is under the slice `all`.
+    """
+    where, value = "accuracy on validation", accuracy["value"]
+    verdicts = [
+        Verdict(
+            "beats_commonest",
+            value > commonest,
+            f"{where} must be above {commonest:.4f}, the share of the commonest class, got {value:.4f}",
+        )
+    ]
+    if champion is not None:
+        level, difference = (found["all"]["accuracy"] for found in (champion.metrics, champion.differences))
+        verdicts.append(keeps_level(options, where, value, champion.version, level["value"], difference, "images"))
+    return verdicts
+
+
+def keeps_level(
+    options: PromotionOptions,
+    where: str,
+    value: float,
+    version: str,
+    level: float,
+    difference: Mapping[str, Any],
+    of: str,
+) -> Verdict:
+    """Whether a challenger's `value` is not far below the `level` of the champion, `version`, on the same `of`."""
+    floor = level * (1 - options.max_loss_against_champion)
+    return Verdict(
+        "keeps_champion_level",
+        value >= floor,
+        f"{where} must be at least {floor:.4f} (the champion, version {version}, has {level:.4f} on "
+        f"the same {of}, less {options.max_loss_against_champion:.0%}), got {value:.4f}; paired "
+        f"difference {signed(difference)}",
+    )
+
+
+def require(verdicts: Sequence[Verdict], name: str, version: str) -> list[dict[str, Any]]:
+    """The checks as published. Raises PromotionError, with all that it refuses for, where one does not hold."""
+    if refused := [verdict.detail for verdict in verdicts if not verdict.passed]:
+        raise PromotionError(
+            f"version {version} of {name} stays challenger: {'; '.join(refused)}; "
+            "train a better model or change the promotion section"
+        )
+    return [{"check": v.check, "passed": v.passed, "detail": v.detail} for v in verdicts]
 
 
 def judge_audit(state: str) -> Verdict:

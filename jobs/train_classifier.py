@@ -18,6 +18,7 @@ from pipelines.models.costs import cost
 from pipelines.models.nearest import NearestNeighbours
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Dataset, write_json
+from pipelines.tracking.classifiers import log_classifier
 from pipelines.training.images import image_shape, open_images, read_images
 from pipelines.training.neighbours import train_nearest
 from pipelines.training.network import train_network
@@ -38,7 +39,19 @@ def run(context: Context) -> Draft:
         model, history = trained.model, trained.history
     saved = SavedClassifier(state_of(records, options.family), model)
     tables = saved.save(context.staging)
-    tables["history"] = write_json(context.staging, "history.json", history.to_json())
+    told = history.to_json()
+    tables["history"] = write_json(context.staging, "history.json", told)
+    logged = log_classifier(
+        config,
+        context.workspace.root,
+        folder=context.staging,
+        state=saved.state,
+        length=saved.length,
+        records=records.manifest,
+        records_path=records.path,
+        history=told,
+        costs=costs(model),
+    )
     facts = {
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
@@ -46,7 +59,8 @@ def run(context: Context) -> Draft:
         "weights": weights_digest(model),
         **costs(model),
     }
-    return Draft(tables, facts, notes={"images_per_s": [round(epoch.images_per_s) for epoch in history.epochs]})
+    speeds = [round(epoch.images_per_s) for epoch in history.epochs]
+    return Draft(tables, facts, notes={**logged, "images_per_s": speeds})
 
 
 def check_classes(splits: Mapping[str, Any]) -> list[str]:

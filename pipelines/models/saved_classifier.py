@@ -40,6 +40,13 @@ class SavedClassifier:
         self.state, self.model = state, model
         self._whole: Any = None
 
+    @property
+    def length(self) -> int:
+        """Of a content vector; 0 of nearest neighbours, which make none."""
+        if isinstance(self.model, NearestNeighbours):
+            return 0
+        return int(self.model.get_layer("features").output.shape[1])
+
     def save(self, folder: str) -> dict[str, TableEntry]:
         """Write the files under a staged folder and describe them. Equal weights make equal bytes."""
         fs, _ = fsspec.core.url_to_fs(folder)
@@ -101,9 +108,7 @@ class SavedClassifier:
         if self._whole is None:
             scores = self.model.get_layer("scores").output
             features = self.model.get_layer("features").output
-            self._whole = keras.Model(
-                self.model.input, [keras.layers.Softmax(dtype="float32")(scores), keras.layers.Flatten()(features)]
-            )
+            self._whole = keras.Model(self.model.input, [keras.layers.Softmax(dtype="float32")(scores), features])
         found = in_batches(
             lambda some: np.concatenate([np.asarray(part) for part in self._whole.predict_on_batch(some)], axis=1),
             images,
@@ -130,18 +135,13 @@ def in_batches(function: Callable[[Any], Any], rows: Any, batch_size: int) -> Fl
     count = len(next(iter(rows.values()))) if named else len(rows)
 
     def batch(values: Any, start: int) -> Any:
+        if not count:
+            return np.zeros((batch_size, *values.shape[1:]), values.dtype)
         return values[np.minimum(np.arange(start, start + batch_size), count - 1)]
 
     parts = []
     for start in range(0, max(count, 1), batch_size):
-        if count:
-            some = {name: batch(values, start) for name, values in rows.items()} if named else batch(rows, start)
-        else:
-            some = (
-                {k: np.zeros((batch_size, *v.shape[1:]), v.dtype) for k, v in rows.items()}
-                if named
-                else np.zeros((batch_size, *rows.shape[1:]), rows.dtype)
-            )
+        some = {name: batch(values, start) for name, values in rows.items()} if named else batch(rows, start)
         parts.append(np.asarray(function(some), np.float32)[: max(count - start, 0)])
     return np.concatenate(parts)
 

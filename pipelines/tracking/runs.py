@@ -96,31 +96,14 @@ def log_training(
     name = model_name(config)
     with mlflow.start_run(run_name=f"{config.name}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        params = [Param(key, str(value)[:6000]) for key, value in flatten(redacted(config.model_dump(mode="json")))]
-        for start in range(0, len(params), 100):
-            client.log_batch(run_id, params=params[start : start + 100])
-        metrics = [
-            Metric(f"epoch/{key}", float(value), 0, int(row["epoch"]))
-            for row in history
-            for key, value in row.items()
-            if key != "epoch"
-        ]
-        log_metrics(client, run_id, metrics)
-        mlflow.log_input(
-            # MLflow's own array digests read 10,000 elements; the manifest's covers every byte.
-            MetaDataset(ManifestSource(records_path), name="records", digest=records.content_digest[:32]),
-            context="training",
-        )
+        log_made_from(client, run_id, config, history, records, records_path)
         mlflow.set_tags(
             {
-                "thaw.records_digest": records.content_digest,
-                "thaw.code_version": records.code_version,
                 AUDIT_TAG: audit_state(records),
                 "thaw.audit_digest": records.parents.get("audit", "none"),
                 **({FROM_TAG: trained_from} if trained_from else {}),
             }
         )
-        mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
         with tempfile.TemporaryDirectory() as folder:
             # MLflow files an artifact under its folder's name, which has to be the same in every version.
             local = Path(folder) / SCORER
@@ -142,6 +125,34 @@ def log_training(
     client.set_model_version_tag(name, version, AUDIT_TAG, audit_state(records))
     client.update_model_version(name, version, _description(records))
     return {"run_id": run_id, "name": name, "version": version}
+
+
+def log_made_from(
+    client: MlflowClient,
+    run_id: str,
+    config: Config,
+    epochs: Sequence[Mapping[str, float]],
+    records: Manifest,
+    records_path: str,
+) -> None:
+    """What a training was made from, in the run that is active: configuration, records by their digest; its epochs."""
+    params = [Param(key, str(value)[:6000]) for key, value in flatten(redacted(config.model_dump(mode="json")))]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    metrics = [
+        Metric(f"epoch/{key}", float(value), 0, int(row["epoch"]))
+        for row in epochs
+        for key, value in row.items()
+        if key != "epoch"
+    ]
+    log_metrics(client, run_id, metrics)
+    mlflow.log_input(
+        # MLflow's own array digests read 10,000 elements; the manifest's covers every byte.
+        MetaDataset(ManifestSource(records_path), name="records", digest=records.content_digest[:32]),
+        context="training",
+    )
+    mlflow.set_tags({"thaw.records_digest": records.content_digest, "thaw.code_version": records.code_version})
+    mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
 
 
 def _description(records: Manifest) -> str:

@@ -4,7 +4,7 @@ A batch is (images uint8 (n, h, w, c), labels int64 (n,)), a function of records
 batches have one size, so that a step is compiled once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -196,6 +196,16 @@ def image_shape(records: Dataset) -> Shape:
     """Height, width and channels of a dataset of image records."""
     shape = records.manifest.facts["image"]
     return shape["height"], shape["width"], shape["channels"]
+
+
+def check_labels(ids: Sequence[str], labels: Labels, classes: Sequence[str]) -> None:
+    """Raises InputError, naming a row, where a label is not the number of a class."""
+    odd = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(odd):
+        raise InputError(
+            f"a label must be from 0 to {len(classes) - 1}, a class's number, {ids[odd[0]]} has {labels[odd[0]]} "
+            f"({len(odd):,} of {len(labels):,} rows are out of range); write the records again, or correct the labels"
+        )
 
 
 def mean_image(rows: LabelledImages | StreamedImages) -> npt.NDArray[np.float32]:

@@ -24,7 +24,7 @@ from pipelines.models.saved_classifier import in_batches
 from pipelines.training.class_step import Augment, ClassStep, make_step
 from pipelines.training.decay import spare_the_rest
 from pipelines.training.fit import NAMED, make_deterministic, precision
-from pipelines.training.images import Batches, mean_image
+from pipelines.training.images import Batches, check_labels, mean_image
 from pipelines.training.progress import Progress
 from pipelines.training.schedules import schedule
 
@@ -111,6 +111,8 @@ def train_network(
     """
     if not train.rows:
         raise InputError("a classifier must have training rows, there are none; put some into the split train")
+    for piece in train.pieces() if hasattr(train, "labels") else ():
+        check_labels(piece.ids, piece.labels, classes)
     make_deterministic(seed)
     mean = mean_image(train) if options.family in CENTRED and isinstance(train.inputs[0], int) else None  # type: ignore[arg-type]
     model = build_classifier(options, train.inputs, len(classes), seed=seed, mean=mean)
@@ -149,7 +151,7 @@ class _Clock:
         return self.at >= self.steps
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Best:
     rank: tuple[float, ...] = (-math.inf,)
     epoch: int = 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.pipelines.losses.cases import every_case
+from tests.pipelines.training import test_network
 from tests.pipelines.training.test_step import check
 
 
@@ -29,6 +30,7 @@ def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well(
 
 if __name__ == "__main__":
     check()
+    test_network.check()
     with contextlib.redirect_stdout(sys.stderr):
         failed = pytest.main(["-q", "-m", "on_jax", str(Path(__file__).parent / "models" / "test_dropoutnet.py")])
     print(json.dumps(every_case()))

@@ -4,7 +4,6 @@ What a step does is `class_step`'s, where batches come from `images`'s. Equal se
 weights, to the bit, on a CPU.
 """
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,14 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.config import AugmentOptions, ClassifierOptions
+from pipelines.config import ClassifierOptions
 from pipelines.errors import InputError
 from pipelines.losses.classification import class_loss
 from pipelines.models.blocks import derived_seed
 from pipelines.models.classifier import build_classifier
 from pipelines.models.saved_classifier import in_batches
-from pipelines.training.class_step import Augment, ClassStep, make_step
+from pipelines.training.augment import augment
+from pipelines.training.class_step import ClassStep, make_step
 from pipelines.training.decay import spare_the_rest
 from pipelines.training.fit import NAMED, make_deterministic, precision
 from pipelines.training.images import Batches, check_labels, mean_image
@@ -122,7 +122,7 @@ def train_network(
     spare_the_rest(optimizer, model)
     with precision(model, options.precision):
         rates = schedule(options.schedule, clock.steps)
-        step = make_step(model, options, optimizer, rates, _augment(options, seed))
+        step = make_step(model, options, optimizer, rates, augment(options.augment, derived_seed(seed, "augment")))
         history = _epochs(model, step, optimizer, batches, validation, options, clock, on_epoch)
     return TrainedNetwork(model, history)
 
@@ -166,14 +166,6 @@ def _optimizer(options: ClassifierOptions) -> Any:
     if given.name == "sgd":
         return keras.optimizers.SGD(rate, given.momentum, nesterov=given.momentum > 0, weight_decay=decay, **kept)
     return keras.optimizers.Adam(rate, weight_decay=decay, **kept)
-
-
-def _augment(options: ClassifierOptions, seed: int) -> Augment | None:
-    if options.augment == AugmentOptions():
-        return None
-    module = importlib.import_module("pipelines.training.augment")
-    made: Augment | None = module.augment(options.augment, derived_seed(seed, "augment"))
-    return made
 
 
 def _epochs(

@@ -613,7 +613,7 @@ class PromotionOptions(Options):
     """Required ratio of the metric to the popularity baseline's on the test split; absent: not required."""
     max_loss_against_champion: Share = 0.02
     """The metric may be lower than the champion's by at most this share. Both are measured anew, on the same examples
-    of the challenger's test period."""
+    of the challenger's test period; classifiers by their accuracy, on the validation images."""
 
     @model_validator(mode="after")
     def _more_is_better(self) -> "PromotionOptions":
@@ -688,9 +688,9 @@ class ImageSource(Options):
     """Where images are: class folders (or an archive of them), a table of paths, or IDX files."""
 
     path: str
-    """Relative to --data. folders: a folder, or a .tar, .tar.gz or .tgz, that holds a folder a class; table: a CSV or
-    Parquet file; idx: the file of images, plain or .gz."""
-    format: Literal["folders", "table", "idx"] = "folders"
+    """Relative to --data. folders: a folder, or a .tar, .tar.gz or .tgz, that holds a folder a class; files: one that
+    holds images of no class, however deep; table: a CSV or Parquet file; idx: the file of images, plain or .gz."""
+    format: Literal["folders", "files", "table", "idx"] = "folders"
     split: Split | None = None
     """The split of all its images. Absent: what `folders` or `split_column` say, else cut by seed."""
     folders: dict[Split, str] = {}
@@ -947,7 +947,7 @@ class ClassifierEvaluationOptions(Options):
 
 
 class ClassifyOptions(Options):
-    """What `thaw classify` scores, and by which model."""
+    """What `thaw classify` scores, and by which model, which says what height, width and channels it takes."""
 
     model: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
     """A registered classifier, models:/NAME/VERSION or models:/NAME@ALIAS; absent: the current one of the workspace.

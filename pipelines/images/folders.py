@@ -1,4 +1,4 @@
-"""Class folders to rows: of a folder, or of a tar archive read as it is."""
+"""Class folders, or files of no class, to rows: of a folder, or of a tar archive read as it is."""
 
 import gzip
 import posixpath
@@ -71,6 +71,21 @@ def find(place: Place) -> list[Found]:
     if loose:
         place.say(f"note: {loose} files of {place.source.path} lie beside the class folders and are of no class")
     return sorted(found)
+
+
+def find_files(place: Place) -> list[Found]:
+    """Every file, however deep, of no class. Raises SourceError where there is no such folder."""
+    ending = archive_ending(place.source.path)
+    top = place.source.path.removesuffix(ending)
+    return sorted(
+        Found(posixpath.normpath(posixpath.join(top, e.path)), e.file, e.offset, e.size, problem=_no_file(e))
+        for e in (in_archive(place, place.source.path) if ending else _in_folder(place))
+        if not e.is_folder and not any(map(_hidden, e.path.split("/")))
+    )
+
+
+def _no_file(entry: Entry) -> str | None:
+    return "image: a link to a folder" if entry.is_linked_folder else entry.problem
 
 
 def source_files(place: Place) -> list[str]:

@@ -81,12 +81,20 @@ class Place:
 
 
 def list_images(
-    data: str, options: ImageOptions, scratch: str, say: Callable[[str], None], labelled: bool = True
+    data: str,
+    options: ImageOptions,
+    scratch: str,
+    say: Callable[[str], None],
+    labelled: bool = True,
+    key: str = "images.sources",
 ) -> pa.Table:
-    """Every image of every source, as LISTING, in the order of the sources. Raises SourceError."""
+    """Every image of every source, as LISTING, in the order of the sources; `key` is where they are configured.
+
+    Raises SourceError.
+    """
     tables = []
     for number, source in enumerate(options.sources):
-        place = Place(f"images.sources[{number}]", source, options, data, scratch, say, labelled)
+        place = Place(f"{key}[{number}]", source, options, data, scratch, say, labelled)
         found = [_utf8(row) for row in _reader(source)(place)]
         if not found:
             raise SourceError(f"{place.key} must hold images, {source.path} holds none; correct its path, or --data")
@@ -96,15 +104,15 @@ def list_images(
     return pa.concat_tables(tables)
 
 
-def image_files(data: str, options: ImageOptions) -> list[str]:
+def image_files(data: str, options: ImageOptions, key: str = "images.sources") -> list[str]:
     """Every file that the images of all sources come from, for the fingerprint. Raises SourceError."""
     from pipelines.images import folders, tables
 
     files: set[str] = set()
     named: set[str] = set()
     for number, source in enumerate(options.sources):
-        place = Place(f"images.sources[{number}]", source, options, data, "", lambda line: None, labelled=False)
-        if source.format == "folders":
+        place = Place(f"{key}[{number}]", source, options, data, "", lambda line: None, labelled=False)
+        if source.format in ("folders", "files"):
             files |= set(folders.source_files(place))
         elif source.format == "idx":
             named |= {place.path(), place.path(source.labels)} if source.labels else {place.path()}
@@ -138,7 +146,7 @@ def nearest(wanted: str, there: Sequence[str]) -> str:
 def _reader(source: ImageSource) -> Callable[[Place], Iterable[Found]]:
     from pipelines.images import folders, idx, tables
 
-    return {"folders": folders.find, "idx": idx.find, "table": tables.find}[source.format]
+    return {"folders": folders.find, "files": folders.find_files, "idx": idx.find, "table": tables.find}[source.format]
 
 
 def _utf8(row: Found) -> Found:

@@ -156,6 +156,11 @@ def cut_splits(ids: Sequence[str], given: Sequence[str | None], options: ImageOp
 def check_labels(options: ImageOptions) -> None:
     """Raises ConfigError where a source says nothing of classes."""
     for number, source in enumerate(options.sources):
+        if source.format == "files":
+            raise ConfigError(
+                f"images.sources[{number}].format must not be files where records are written: they hold a class; put "
+                "the images into a folder a class, or name the classes in a table"
+            )
         key = {"table": "label", "idx": "labels"}.get(source.format)
         if key and getattr(source, key) is None:
             raise ConfigError(

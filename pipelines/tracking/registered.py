@@ -36,14 +36,14 @@ class Registered:
         return f"models:/{self.name}/{self.version}"
 
     @explained()
-    def scorer_folder(self) -> str:
-        """A local folder with its scorer's files."""
+    def files(self, artifact: str) -> str:
+        """A local folder with the files of one of its artifacts."""
         folder: str = artifacts.download_artifacts(artifact_uri=self.uri)
-        return f"{folder.rstrip('/')}/artifacts/{SCORER}"
+        return f"{folder.rstrip('/')}/artifacts/{artifact}"
 
     def load(self) -> Scorer:
         """Its scorer."""
-        return Scorer.load(self.scorer_folder())
+        return Scorer.load(self.files(SCORER))
 
 
 @explained()
@@ -56,6 +56,13 @@ def aliased(client: MlflowClient, name: str, alias: str) -> Registered | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+@explained()
+def records_digest(client: MlflowClient, version: Registered) -> str:
+    """Content digest of the records that a version was trained on; empty where its run does not say."""
+    run_id = client.get_model_version(version.name, version.version).run_id
+    return str(client.get_run(run_id).data.tags.get("thaw.records_digest", "")) if run_id else ""
 
 
 @explained()

@@ -57,6 +57,26 @@ def test_an_archive_is_listed_as_the_folder_it_holds(pictures, options, ending) 
     assert contents(packed) == contents(folder)
 
 
+def test_files_are_listed_however_deep_and_of_no_class_in_a_folder_or_an_archive(pictures, options) -> None:
+    (pictures / "pictures" / ".hidden").write_bytes(b"")
+    (pictures / "pictures" / "loop").symlink_to(pictures / "pictures" / "test")
+    with tarfile.open(pictures / "pictures.tar", "w") as archive:
+        archive.add(pictures / "pictures" / "train", arcname="train")
+    found = listed(pictures, options, {"path": ".", "format": "files"})
+    said = {row["name"]: (row["label"], row["problem"]) for row in found.to_pylist()}
+    assert said.pop("pictures/loop") == (None, "image: a link to a folder")
+    assert len(said) == 24 + 1  # the archive itself is no image, but a file
+    assert set(said.values()) == {(None, None)}
+    packed = listed(pictures, options, {"path": "pictures.tar", "format": "files"})
+    folder = listed(pictures, options, {"path": "pictures/train", "format": "files"})
+    assert contents(packed) == contents(folder)
+    assert image_files(str(pictures), options(sources=[{"path": "pictures/train", "format": "files"}])) == sorted(
+        f"file://{path}" for path in (pictures / "pictures" / "train").rglob("*.*")
+    )
+    with pytest.raises(ConfigError, match=r"sources\[0\]\.format must not be files where records are written"):
+        plan_records(folder, options(sources=[{"path": "pictures/train", "format": "files"}]), 7, 1)
+
+
 def test_a_class_without_images_is_named(pictures, options) -> None:
     (pictures / "pictures" / "train" / "bird").mkdir()
     assert "train/bird has none" in refusal(pictures, options, {"path": "pictures", "folders": FOLDERS})
@@ -309,7 +329,7 @@ def test_idx_files_that_are_none_are_told(pictures, options) -> None:
         ({"height": 0}, "greater than or equal to 1"),
         ({"channels": 2}, "1 or 3"),
         ({"sources": []}, "at least 1"),
-        ({"sources": [{"path": "p", "format": "zip"}]}, "'folders', 'table' or 'idx'"),
+        ({"sources": [{"path": "p", "format": "zip"}]}, "'folders', 'files', 'table' or 'idx'"),
         ({"sources": [{"path": "p", "labels": "l"}]}, "labels belongs to format: idx"),
         ({"sources": [{"path": "p", "format": "table"}]}, "set image"),
         ({"sources": [{"path": "p", "split": "test", "folders": {"train": "t"}}]}, "split is that of all"),

@@ -28,8 +28,10 @@ SPARK_JOBS = (
     "audit_leakage",
     "write_records",
 )
+IMAGE_JOBS = ("write_image_records", "train_classifier", "embed_content")
 CHAIN = (
     "generate_demo",
+    *IMAGE_JOBS,
     *SPARK_JOBS,
     "train_dropoutnet",
     "evaluate_model",
@@ -58,7 +60,7 @@ with DAG(
     for name in CHAIN:
         # An absent --data and an empty one mean the same, so that one list of arguments serves every job.
         arguments = ["--config", "{{ params.config }}", "--data", "{{ params.data }}", "--out", "{{ params.out }}"]
-        if name == "compute_factors":
+        if name in (*IMAGE_JOBS, "compute_factors"):
             # Which configuration is run is known only then.
             arguments.append("--if-configured")
         if name in SPARK_JOBS:

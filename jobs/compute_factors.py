@@ -1,16 +1,13 @@
 """Reference factors of users and items, by Spark MLlib's implicit ALS on the positives of the training period."""
 
-import argparse
 import posixpath
 import sys
 
-from jobs.launch import Context, Draft, Job, main, say
-from pipelines.config import Config
+from jobs.launch import Context, Draft, Job, main
 from pipelines.errors import ConfigError
 from pipelines.examples.tables import clean_tables
 from pipelines.factors.als import fit_factors, fitted_until, training_positives
 from pipelines.spark import persisted, scratch, spark_session, write_table
-from pipelines.storage import Workspace
 from schemas.factors import factor_table
 from schemas.fitted import Fitted
 
@@ -38,26 +35,12 @@ def run(context: Context) -> Draft:
     return Draft(entries, facts, {"fitted_until": until})
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    meaning = "do nothing where the configuration has no `factors`: for schedules that serve any configuration"
-    parser.add_argument("--if-configured", action="store_true", help=meaning)
-
-
-def _needless(arguments: argparse.Namespace, config: Config, workspace: Workspace) -> bool:
-    needless = bool(arguments.if_configured) and config.factors is None
-    if needless:
-        say("compute_factors: the configuration has no `factors`, there is nothing to do")
-    return needless
-
-
 JOB = Job(
     name="compute_factors",
     dataset="factors",
     parents=("clean", "preferences"),
     sections=("source", "labels", "split", "factors", "storage"),
     run=run,
-    arguments=_arguments,
-    instead=_needless,
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Images through a Keras model to content vectors of items, in versions, for `build_examples` to join.
 
-Beside the chain of `thaw run`: `thaw embed_content --config FILE --data DIR --out OUT --model ENCODER.keras`. Images
-that cannot be read go to a counted quarantine.
+The model is `images.embed.model` (`thaw embed_content … --model ENCODER.keras`), or else the workspace's own
+classifier up to its features, which `thaw run` trains before. Images that cannot be read go to a counted quarantine.
 """
 
 import argparse
@@ -13,40 +13,84 @@ import pyarrow as pa
 from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
 from pipelines import storage
-from pipelines.config import Config
-from pipelines.errors import ThawError
+from pipelines.config import Config, ImageOptions
+from pipelines.errors import ConfigError, ThawError, WorkspaceError
 from pipelines.images.embed import EncoderHandler, load_encoder, vector_length
 from pipelines.images.infer import infer
 from pipelines.images.listing import image_files, list_images
+from pipelines.images.own_encoder import learns_until, trains_encoder
 from pipelines.images.plan import check_share, plan_vectors
 from pipelines.images.read import quarantine_table
 from pipelines.images.records import work_folder
 from pipelines.records.shard_file import remove_strays
+from pipelines.storage import Dataset
+from schemas.classifier import ClassifierState
 from schemas.columns import TIME_MIN_US
 from schemas.interactions import QUARANTINE
 from schemas.manifest import digest
 
 
 def fingerprint(config: Config, data: str) -> str:
-    """Digest of the images' files and of the model."""
+    """Digest of the images' files and of the model. The workspace's own classifier is a parent, by its own digest."""
     fs, root = fsspec.core.url_to_fs(data)
-    images = storage.fingerprint(fs.unstrip_protocol(root), image_files(data, image_options(config)))
-    return digest([images, model_digest(config)])
+    options = image_options(config)
+    images = storage.fingerprint(fs.unstrip_protocol(root), image_files(data, options))
+    return digest([images, model_digest(options)])
 
 
-def model_digest(config: Config) -> str:
+def model_digest(options: ImageOptions) -> str:
     """SHA-256 of the model file; empty where there is none, which `run` will tell."""
-    path = image_options(config).embed.model
+    path = options.embed.model
     if path is None:
         return ""
     fs, file = fsspec.core.url_to_fs(path)
     return storage.sha256_of(fs, file) if fs.isfile(file) else ""
 
 
+def needs(config: Config) -> tuple[str, ...]:
+    """The workspace's own classifier where no other model is named, and what it learned from where that matters."""
+    if config.images is None or config.images.embed.model is not None:
+        return ()
+    return ("classifier", "image_records") if trains_encoder(config) else ("classifier",)
+
+
+def with_own_encoder(options: ImageOptions, classifier: Dataset) -> ImageOptions:
+    """Options whose encoder is the classifier's network up to its features. Raises ConfigError where it has none."""
+    state = ClassifierState.model_validate(classifier.read_json("state"))
+    if state.family == "nearest":
+        raise ConfigError(
+            "content vectors must come from a network, got a classifier of the family nearest; set classifier.family "
+            "and train again, or name another encoder (images.embed.model)"
+        )
+    if state.resize != options.resize:
+        raise ConfigError(
+            f"images must be fitted as they were for the classifier, by {state.resize}, got images.resize "
+            f"{options.resize}; set it so, or train again"
+        )
+    (model,) = classifier.table_paths("classifier")
+    layer = options.embed.layer or "features"
+    return options.model_copy(update={"embed": options.embed.model_copy(update={"model": model, "layer": layer})})
+
+
+def check_period(records: Dataset, until: int | None) -> None:
+    """Raises WorkspaceError where the classifier may have learned from images of after the training period."""
+    if records.manifest.as_of.get("learns_until") != until:
+        raise WorkspaceError(
+            "the classifier's images must be of this configuration's training period, `image_records` were written for "
+            "another (split.validation_start); run `thaw write_image_records` and `thaw train_classifier` again, or "
+            "`thaw run`, which runs all that is out of date"
+        )
+
+
 def run(context: Context) -> Draft:
     """List, plan, infer in parallel, count, let the gate decide."""
     config, data, staging = context.config, context.data or "", context.staging
     options = image_options(config)
+    own = options.embed.model is None
+    if trains_encoder(config):
+        check_period(context.parents["image_records"], learns_until(config))
+    if own:
+        options = with_own_encoder(options, context.parents["classifier"])
     length = vector_length(load_encoder(options.embed), options)
     work = work_folder(staging)
     fs, _ = fsspec.core.url_to_fs(work)
@@ -79,7 +123,7 @@ def run(context: Context) -> Draft:
             f"note: {undated:,} vectors apply always, because nothing says from when; set images.embed.valid_from to "
             "the end of the encoder's training where it saw the log, or valid_from of a table to the images' own times"
         )
-    if out > undated and options.embed.valid_from is None:
+    if out > undated and options.embed.valid_from is None and not own:
         context.say(
             f"note: {out - undated:,} vectors apply from their images' own times; if the encoder saw the log, set "
             "images.embed.valid_from to the end of its training"
@@ -94,7 +138,7 @@ def run(context: Context) -> Draft:
         "vector_length": length,
         "apply_always": undated,
         "encoder": {
-            "sha256": model_digest(config),
+            "sha256": model_digest(options),
             "layer": options.embed.layer,
             "valid_from": options.embed.valid_from,
         },
@@ -121,6 +165,7 @@ JOB = Job(
     parents=(),
     sections=("images", "storage"),
     run=run,
+    needs=needs,
     reads_data=True,
     fingerprint=fingerprint,
     arguments=arguments,

@@ -21,6 +21,7 @@ from typing import Any
 from pipelines.config import Config, load_config, redacted
 from pipelines.errors import InputError, ThawError, WorkspaceError
 from pipelines.features import feature_set
+from pipelines.images.own_encoder import makes_vectors, trains_encoder
 from pipelines.storage import Dataset, Workspace, require_folder
 from schemas.manifest import Manifest, TableEntry, digest
 
@@ -39,17 +40,16 @@ CHAIN = (
     "promote_model",
     "recommend",
 )
-"""The jobs of every run, in the order data meets them. FACTORS is in STAGES; ABLATE, IMAGE_JOBS and CLASSIFIER_JOBS
-are beside."""
+"""The jobs of every run, in the order data meets them. OPTIONAL ones are in STAGES, all others beside."""
 
 FACTORS = "compute_factors"
-"""The job that `thaw run` runs after compute_preferences where the configuration has `factors`."""
+"""The job that makes reference factors."""
 
 ABLATE = "ablate"
 """The job beside the chain that trains variants of the model and compares them."""
 
 IMAGE_JOBS = ("write_image_records", "embed_content")
-"""Jobs beside the chain: images to records for a classifier, and to content vectors for the chain."""
+"""Images to records for a classifier, and to content vectors for the chain."""
 
 CLASSIFIER_JOBS = ("train_classifier", "evaluate_classifier", "classify")
 """Jobs beside the chain that make classifiers of image records, and use them."""
@@ -60,8 +60,16 @@ JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
 SPARK_JOBS = ("check_quality", "compute_preferences", FACTORS, "build_examples", "audit_leakage", "write_records")
 """Those that need Spark, and may be given to spark-submit."""
 
-STAGES = (*CHAIN[:3], FACTORS, *CHAIN[3:])
-"""CHAIN with FACTORS in its place."""
+OPTIONAL: Mapping[str, Callable[[Config], bool]] = {
+    "write_image_records": trains_encoder,
+    "train_classifier": trains_encoder,
+    "embed_content": makes_vectors,
+    FACTORS: lambda config: config.factors is not None,
+}
+"""The jobs that `thaw run` runs where the configuration asks for them -> whether it does."""
+
+STAGES = (CHAIN[0], "write_image_records", "train_classifier", "embed_content", *CHAIN[1:3], FACTORS, *CHAIN[3:])
+"""CHAIN with the OPTIONAL jobs in their places."""
 
 
 @dataclass(frozen=True)
@@ -476,10 +484,17 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     if job.arguments:
         job.arguments(parser)
+    asked = OPTIONAL.get(job.name)
+    if asked:
+        meaning = "do nothing where `thaw run` would not run it: for schedules that serve any configuration"
+        parser.add_argument("--if-configured", action="store_true", help=meaning)
 
     def action() -> int:
         arguments = parser.parse_args(argv)
         config, workspace, data = settle(arguments)
+        if asked and arguments.if_configured and not asked(config):
+            say(f"{job.name}: the configuration does not ask for it, there is nothing to do")
+            return 0
         if job.instead and job.instead(arguments, config, workspace):
             return 0
         outcome = execute(job, config, workspace, data, force=arguments.force)

@@ -16,7 +16,7 @@ import fsspec
 
 from jobs.launch import (
     CHAIN,
-    FACTORS,
+    OPTIONAL,
     SPARK_JOBS,
     STAGES,
     add_arguments,
@@ -38,7 +38,9 @@ def run_chain(
     config: Config, workspace: Workspace, data: str | None, *, until: str = CHAIN[-1], force: bool = False
 ) -> int:
     """Run the jobs up to `until`; after the last, write summary.json and report.html. Returns the exit code."""
-    needless = {*(() if config.demo and data is None else ("generate_demo",)), *(() if config.factors else (FACTORS,))}
+    needless = {name for name, asked in OPTIONAL.items() if not asked(config)}
+    if not config.demo or data is not None:
+        needless.add("generate_demo")
     names = [name for name in STAGES[: STAGES.index(until) + 1] if name not in needless]
     if "train_dropoutnet" in names and "://" in workspace.root:
         # Said now, and not after hours of Spark.

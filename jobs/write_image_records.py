@@ -77,8 +77,11 @@ def run(context: Context) -> Draft:
     check_share(listing.num_rows, bad, options.max_quarantine_share)
     written = {w.shard.path: w for w in (Written.model_validate(result["written"]) for result in done)}
     out = sum(w.shard.rows for w in written.values())
-    if listing.num_rows != out + len(bad) + plan.duplicates:
-        raise ThawError(f"{listing.num_rows} images came in, {out} + {len(bad)} + {plan.duplicates} came out")
+    rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
+    if until is not None:
+        rows["of_later_classes"] = plan.later_classes
+    if 2 * rows["in"] != sum(rows.values()):
+        raise ThawError(f"every image must come out once, these do not: {rows}")
     images = readable(plan.rows, unreadable)
     columns = image_columns(options.height, options.width, options.channels, len(plan.classes))
     tables: dict[str, TableEntry] = {}
@@ -92,8 +95,8 @@ def run(context: Context) -> Draft:
         splits[split] = {**checked, "classes": class_counts(images, split, plan.classes)}
     tables["images"] = storage.write_arrow(staging, "images", images.sort_by("example_id"), IMAGES)
     tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE)
-    rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
-    context.say(f"rows     {rows['in']:,} in = {out:,} out + {len(bad):,} quarantined + {plan.duplicates:,} duplicates")
+    told = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items())
+    context.say("rows     " + told.replace(" + ", " = ", 1))
     shape = {"height": options.height, "width": options.width, "channels": options.channels}
     facts = {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits}
     return Draft(tables, facts, {} if until is None else {"learns_until": until})

@@ -733,9 +733,10 @@ class EmbedOptions(Options):
     """How images become content vectors of items (`thaw embed_content`)."""
 
     model: str | None = None
-    """A .keras file; `--model` on the command line overrides it."""
+    """A .keras file; `--model` on the command line overrides it. Absent: the workspace's own classifier, which `thaw
+    run` trains on the images where items read the vectors."""
     layer: str | None = None
-    """Name of the layer whose output is the vector; absent: the model's output."""
+    """Name of the layer whose output is the vector; absent: the model's output, of the own classifier `features`."""
     value_range: tuple[float, float] = (0.0, 255.0)
     """What the model takes black and white to be. As it is for a model that scales pixels itself."""
     item_id: Literal["stem", "path"] = "stem"

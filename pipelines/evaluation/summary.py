@@ -8,8 +8,8 @@ from pipelines.storage import Workspace
 from schemas.manifest import Manifest
 
 DATASETS = (
-    "demo_data", "clean", "preferences", "factors", "examples", "audit",
-    "records", "model", "evaluation", "promotion", "recommendations",
+    "demo_data", "image_records", "classifier", "content_vectors", "clean", "preferences", "factors",
+    "examples", "audit", "records", "model", "evaluation", "promotion", "recommendations",
 )  # fmt: skip
 """Every dataset a run may have published, in the order data meets them."""
 

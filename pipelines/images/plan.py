@@ -34,6 +34,8 @@ class Plan:
     """Rows for the quarantine, without a look at the image."""
     duplicates: int
     """Rows that name an image of another row again, and say the same of it."""
+    later_classes: int = 0
+    """Images of classes that nothing may be learned of yet."""
     superseded: int = 0
     """Images of an item with a newer one from the same moment on: their vectors would never apply.
 
@@ -51,17 +53,18 @@ def plan_records(
 ) -> Plan:
     """Number the classes, cut the splits, and put the images into the global order. Raises SourceError.
 
-    Images of a time from `learns_until` (UTC microseconds) on are in test, whatever their source says.
+    Images of a time from `learns_until` (UTC microseconds) on are in test, whatever their source says, and classes that
+    come up no earlier are none.
     """
     check_labels(options)
-    rows, bad, duplicates = distinct(listing, ("name",), ("label", "split"))
+    distinct_rows, bad, duplicates = distinct(listing, ("name",), ("label", "split"))
+    rows = _of_known_classes(distinct_rows, learns_until)
+    later_classes = distinct_rows.num_rows - rows.num_rows
     classes, rows, unknown = _classes(rows, options.classes)
     ids = [example_id(name) for name in rows["name"].to_pylist()]
-    splits = cut_splits(ids, rows["split"].to_pylist(), options, seed)
-    if learns_until is not None:
-        times = rows["valid_from"].to_pylist()
-        later = [time is not None and time >= learns_until for time in times]
-        splits = ["test" if late else split for late, split in zip(later, splits, strict=True)]
+    late = _late(rows, learns_until)
+    said = ["test" if is_late else split for is_late, split in zip(late, rows["split"].to_pylist(), strict=True)]
+    splits = one_of_each(cut_splits(ids, said, options, seed), said, rows["label"].to_pylist(), ids)
     encoded = np.array(ids, dtype="S32")
     keys = order_key(encoded, seed)
     places = {split: place for place, split in enumerate(SPLITS)}
@@ -76,7 +79,8 @@ def plan_records(
     whole = rows.drop_columns(["split"])
     for name, values in columns.items():
         whole = whole.append_column(name, values)
-    return Plan(whole.take(np.lexsort((encoded, keys, shards))), classes, [*bad, *unknown], duplicates)
+    ordered = whole.take(np.lexsort((encoded, keys, shards)))
+    return Plan(ordered, classes, [*bad, *unknown], duplicates, later_classes)
 
 
 def plan_vectors(listing: pa.Table, options: ImageOptions) -> Plan:
@@ -153,6 +157,19 @@ def cut_splits(ids: Sequence[str], given: Sequence[str | None], options: ImageOp
     return splits
 
 
+def one_of_each(
+    splits: Sequence[str], given: Sequence[str | None], labels: Sequence[str], ids: Sequence[str]
+) -> list[str]:
+    """`splits`, but of a class that the cut alone left nothing to train on the image of the lowest id is in train."""
+    found = list(splits)
+    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    for _, place in sorted((name, place) for place, name in enumerate(ids)):
+        if labels[place] not in trained and given[place] in (None, "train"):
+            found[place] = "train"
+            trained.add(labels[place])
+    return found
+
+
 def check_labels(options: ImageOptions) -> None:
     """Raises ConfigError where a source says nothing of classes."""
     for number, source in enumerate(options.sources):
@@ -190,6 +207,20 @@ def _precedence(row: dict[str, Any]) -> tuple[object, ...]:
     """A total order of rows, by all that they say."""
     rest = ((value is not None, value) for value in row.values())
     return row["source"], row["file"], -row["offset"], *rest
+
+
+def _late(rows: pa.Table, learns_until: int | None) -> list[bool]:
+    """Whether each row's image is of a time that nothing may be learned of."""
+    times = rows["valid_from"].to_pylist()
+    return [learns_until is not None and time is not None and time >= learns_until for time in times]
+
+
+def _of_known_classes(rows: pa.Table, learns_until: int | None) -> pa.Table:
+    """The rows whose class has an image that may be learned from."""
+    labels = rows["label"].to_pylist()
+    late = _late(rows, learns_until)
+    known = {label for label, is_late in zip(labels, late, strict=True) if not is_late}
+    return rows.filter(pa.array([label in known for label in labels], pa.bool_()))
 
 
 def _classes(rows: pa.Table, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], pa.Table, list[dict[str, str]]]:

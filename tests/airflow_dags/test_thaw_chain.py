@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.launch import SPARK_JOBS, STAGES
+from jobs.launch import OPTIONAL, SPARK_JOBS, STAGES
 from pipelines.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,9 @@ print("RESULT" + json.dumps({
     "order": [task.task_id for task in dag.topological_sort()] if dag else [],
     "edges": sorted([task.task_id, down] for task in dag.tasks for down in task.downstream_task_ids) if dag else [],
     "operators": {task.task_id: type(task).__name__ for task in dag.tasks} if dag else {},
-    "arguments": dag.get_task("compute_factors").application_args[-1] if dag else "",
+    "if_configured": [task.task_id for task in dag.topological_sort()
+                      if "--if-configured" in str(getattr(task, "application_args", ""))
+                      or "--if-configured" in str(getattr(task, "bash_command", ""))] if dag else [],
     "refused": {n: [getattr(dag.get_task(n), "skip_on_exit_code", None), dag.get_task(n).trigger_rule]
                 for n in ("evaluate_model", "promote_model", "recommend")} if dag else {},
     "heavy": [m for m in ("pyspark", "tensorflow", "pandas", "mlflow", "pipelines", "jobs") if m in sys.modules],
@@ -87,8 +89,8 @@ def test_the_dag_parses_without_heavy_imports_and_keeps_the_order_of_the_chain(h
     assert found["edges"] == sorted(list(pair) for pair in itertools.pairwise(STAGES))
     assert {task for task, kind in found["operators"].items() if kind == "SparkSubmitOperator"} == set(SPARK_JOBS)
     assert found["heavy"] == []
-    # The DAG serves any configuration, and most have no reference factors.
-    assert found["arguments"] == "--if-configured"
+    # The DAG serves any configuration, and most have neither images nor reference factors.
+    assert found["if_configured"] == list(OPTIONAL)
     # A challenger that the gate refuses (exit code 3) is no failure, and the champion goes on recommending.
     assert found["refused"] == {
         "evaluate_model": [[], "all_success"],
@@ -112,6 +114,7 @@ def test_a_real_dag_run_makes_a_champion_and_recommendations(home, tmp_path) -> 
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     published = {path.parent.name for path in (tmp_path / "out").glob("*/CURRENT")}
     assert {
+        "content_vectors",
         "clean",
         "preferences",
         "examples",

@@ -1,5 +1,6 @@
 """The main job as a user runs it, on the small demo: every stage real, resumable, and the same from the same seed."""
 
+import csv
 import json
 import os
 import signal
@@ -62,6 +63,21 @@ def test_the_faults_planted_in_the_demo_are_found_to_the_row(finished) -> None:
     assert (rows["quarantined"], rows["duplicates"]) == (planted["malformed"], planted["duplicates"])
 
 
+def test_the_items_pictures_are_read_by_an_encoder_that_learned_from_none_of_after_the_training_period(
+    finished,
+) -> None:
+    out, _ = finished
+    workspace = Workspace.open(str(out))
+    (table,) = Path(workspace.current("demo_data").path).glob("images.csv")
+    listed = {row["picture"]: int(row["listed"]) for row in csv.DictReader(table.open())}
+    end = workspace.current("records").manifest.as_of["validation_start"]
+    images = workspace.current("image_records").read_table("images").to_pylist()
+    assert {row["split"] for row in images if listed[Path(row["name"]).name] * 1000 >= end} == {"test"}
+    assert {row["split"] for row in images if listed[Path(row["name"]).name] * 1000 < end} == {"train", "validation"}
+    model = json.loads((Path(workspace.current("model").path) / "encoder.json").read_text())
+    assert "item_image" in [spec["name"] for spec in model["inputs"]]
+
+
 def test_every_published_file_is_what_its_manifest_says(finished) -> None:
     out, _ = finished
     for pointer in out.glob("*/CURRENT"):
@@ -73,7 +89,7 @@ def test_a_second_run_does_nothing_again_and_keeps_every_digest(finished) -> Non
     before = summary_of(out)
     again = thaw("run", out=out)
     assert again.returncode == 0, again.stderr[-4000:]
-    assert again.stderr.count(" unchanged ") == 8  # all but promote_model and recommend, which act on the registry
+    assert again.stderr.count(" unchanged ") == 11  # all but promote_model and recommend, which act on the registry
     assert "log4j" not in again.stderr  # and Spark, which mentions it, was not started for nothing
     assert summary_of(out)["records"] == before["records"]
     assert summary_of(out)["metrics"] == before["metrics"]

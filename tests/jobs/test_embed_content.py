@@ -11,10 +11,15 @@ from PIL import Image
 from jobs import cli
 from jobs.embed_content import JOB
 from jobs.launch import execute
-from pipelines.config import parse_config
-from pipelines.errors import ConfigError, QualityGateError
+from pipelines.config import ClassifierOptions, parse_config
+from pipelines.errors import ConfigError, QualityGateError, WorkspaceError
+from pipelines.models.classifier import build_classifier
+from pipelines.models.nearest import NearestNeighbours
+from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Workspace
+from schemas.classifier import ClassifierState
 from schemas.columns import TIME_MIN_US
+from schemas.manifest import Manifest
 
 US_2024 = 1_704_067_200_000_000
 DAYS_10 = 10 * 86_400_000_000
@@ -160,7 +165,6 @@ def test_an_encoder_that_cannot_be_is_told_before_any_image_is_read(tmp_path, da
     unbuilt = tmp_path / "unbuilt.keras"
     keras.Sequential([keras.layers.Dense(2, name="inner")]).save(unbuilt)
     cases = {
-        "set images.embed.model, or --model": {"model": None},
         "text.keras cannot be loaded": {"model": str(tmp_path / "text.keras")},
         "empty.keras cannot be loaded": {"model": str(tmp_path / "empty.keras")},
         "cut.keras cannot be loaded": {"model": str(tmp_path / "cut.keras")},
@@ -176,6 +180,73 @@ def test_an_encoder_that_cannot_be_is_told_before_any_image_is_read(tmp_path, da
     wide = chosen.model_copy(update={"images": chosen.images.model_copy(update={"width": 6})})
     with pytest.raises(ConfigError, match=r"\(4, 5, 1\), got \(4, 6, 1\)"):
         run(tmp_path, data, wide)
+
+
+def publish_classifier(workspace: Workspace, learns_until: int, **state) -> SavedClassifier:
+    """A network of the images here, untrained, and the records that it would have learned from."""
+    key = "k" * 64
+    as_of = {"learns_until": learns_until}
+    records = Manifest(dataset="image_records", tables={}, seed=7, as_of=as_of, key=key)
+    workspace.publish(workspace.stage("image_records", key), records)
+    usual = {"family": "two_layer", "classes": ("a", "b"), "height": 4, "width": 5, "channels": 1}
+    whole = ClassifierState(**usual | state)
+    near = NearestNeighbours(np.zeros((2, 20), np.float32), np.array([0, 1]), 2, k=1, distance="l2")
+    network = build_classifier(ClassifierOptions(family="two_layer", hidden=3), (4, 5, 1), 2, seed=1)
+    saved = SavedClassifier(whole, near if whole.family == "nearest" else network)
+    staging = workspace.stage("classifier", key)
+    parents = {"image_records": records.content_digest}
+    tables = saved.save(staging)
+    workspace.publish(staging, Manifest(dataset="classifier", tables=tables, seed=7, parents=parents, key=key))
+    return saved
+
+
+def of_a_log():
+    """The images' configuration, their vectors read by the items of a log."""
+    raw = config(None).model_dump(mode="json", exclude_unset=True)
+    column = {"image": {"kind": "vector", "column": "vector"}}
+    raw["source"] = {"items": [{"dataset": "content_vectors", "columns": column}]}
+    raw["labels"] = {"rule": "sampled", "positive_actions": ["click"]}
+    raw["split"] = {"validation_start": "2024-01-10", "test_start": "2024-01-15"}
+    return parse_config(raw)
+
+
+def test_without_a_model_the_workspaces_classifier_makes_the_vectors(tmp_path, data, capsys) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    saved = publish_classifier(workspace, US_2024 + 9 * 86_400_000_000)
+    vectors = execute(JOB, of_a_log(), workspace, str(data)).dataset
+    rows = vectors.read_table("vectors").to_pylist()
+    numbers = [(row["valid_from"] - US_2024) // 86_400_000_000 for row in rows]
+    expected = saved.features(np.stack([pixels(number)[..., None] for number in numbers]))
+    np.testing.assert_allclose([row["vector"] for row in rows], expected, rtol=1e-5)
+    # It never saw the log: nothing more is to be asked of whoever runs it.
+    assert "if the encoder saw the log" not in capsys.readouterr().err
+    assert set(vectors.manifest.parents) == {"classifier", "image_records"}
+
+
+def test_a_classifier_that_may_know_later_images_is_refused(tmp_path, data) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    publish_classifier(workspace, US_2024 + 12 * 86_400_000_000)
+    with pytest.raises(WorkspaceError, match="must be of this configuration's training period"):
+        execute(JOB, of_a_log(), workspace, str(data))
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ({"family": "nearest"}, "got a classifier of the family nearest; set classifier.family"),
+        ({"resize": "pad"}, "by pad, got images.resize stretch; set it so, or train again"),
+    ],
+)
+def test_a_classifier_that_makes_no_such_vectors_is_told(tmp_path, data, state, told) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    publish_classifier(workspace, 0, **state)
+    with pytest.raises(ConfigError, match=told):
+        execute(JOB, config(None), workspace, str(data))
+
+
+def test_without_a_model_and_a_classifier_the_next_step_is_told(tmp_path, data) -> None:
+    with pytest.raises(WorkspaceError, match=r"needs the dataset `classifier`.*run `thaw train_classifier` first"):
+        run(tmp_path, data, config(None))
 
 
 def test_it_resumes_until_the_model_or_an_image_changes(tmp_path, data, encoder) -> None:

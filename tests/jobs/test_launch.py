@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli, run
-from jobs.launch import CHAIN, ROOT, STAGES, Draft, Job, code_version, execute, guarded, job_dataset, job_named
+from jobs.launch import CHAIN, OPTIONAL, ROOT, Draft, Job, code_version, execute, guarded, job_dataset, job_named
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
 from pipelines.storage import Workspace, write_json
@@ -200,15 +200,25 @@ def test_what_fails_after_the_evaluation_does_not_cost_the_report(failing, works
     assert "thaw: version 2 stays challenger" in capsys.readouterr().err
 
 
-def test_a_schedule_may_ask_for_factors_of_any_configuration(tmp_path, capsys) -> None:
-    asked = ["compute_factors", *MOVIELENS, "--out", str(tmp_path / "out")]
-    assert cli.main([*asked, "--if-configured", "--set", "factors=null"]) == 0
-    assert "there is nothing to do" in capsys.readouterr().err
-    assert cli.main([*asked, "--if-configured", "--set", "factors={rank: 2}"]) == 2
+@pytest.mark.parametrize("name", list(OPTIONAL))
+def test_a_schedule_may_ask_any_configuration_for_a_job_that_not_all_need(name, tmp_path, capsys) -> None:
+    assert cli.main([name, *MOVIELENS, "--out", str(tmp_path / "out"), "--if-configured", "--set", "factors=null"]) == 0
+    assert f"{name}: the configuration does not ask for it, there is nothing to do" in capsys.readouterr().err
+
+
+def test_a_job_that_the_configuration_asks_for_is_run(tmp_path, capsys) -> None:
+    asked = ["compute_factors", *MOVIELENS, "--out", str(tmp_path / "out"), "--if-configured"]
+    assert cli.main([*asked, "--set", "factors={rank: 2}"]) == 2
     assert "compute_factors needs the dataset `clean`" in capsys.readouterr().err
 
 
-def test_a_run_makes_factors_before_examples_where_the_configuration_has_them(workspace, monkeypatch) -> None:
+PICTURED = {
+    "source": {"items": [{"dataset": "content_vectors", "columns": {"image": {"kind": "vector", "column": "vector"}}}]},
+    "images": {"sources": [{"path": "p"}], "height": 2, "width": 2},
+}
+
+
+def test_a_run_makes_factors_and_vectors_of_images_where_the_configuration_has_them(workspace, monkeypatch) -> None:
     made = []
 
     def stop(job, config, workspace, data, *, force):
@@ -217,12 +227,21 @@ def test_a_run_makes_factors_before_examples_where_the_configuration_has_them(wo
             raise WorkspaceError("far enough")
         return execute(counting_job([], dataset=job.dataset), config, workspace, data, force=force)
 
+    def made_by(**changes):
+        made.clear()
+        with pytest.raises(WorkspaceError):
+            run.run_chain(config(**changes), workspace, None)
+        return made[:-1]
+
     monkeypatch.setattr(run, "execute", stop)
     monkeypatch.setattr(run, "_start_spark", lambda config: None)
-    for chosen in (config(), config(factors={"rank": 2})):
-        with pytest.raises(WorkspaceError):
-            run.run_chain(chosen, workspace, None)
-    assert made == [*(names := ["check_quality", "compute_preferences"]), "build_examples", *names, *STAGES[3:5]]
+    plain = ["check_quality", "compute_preferences"]
+    assert made_by() == plain
+    assert made_by(factors={"rank": 2}) == [*plain, "compute_factors"]
+    images = ["write_image_records", "train_classifier", "embed_content"]
+    assert made_by(**PICTURED) == [*images, *plain]
+    named = {**PICTURED["images"], "embed": {"model": "encoder.keras"}}
+    assert made_by(**{**PICTURED, "images": named}) == ["embed_content", *plain]
 
 
 def test_a_missing_parent_names_the_job_that_makes_it(workspace) -> None:

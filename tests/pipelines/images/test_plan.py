@@ -63,15 +63,32 @@ def test_shares_are_cut_where_no_split_is_given(options) -> None:
     assert abs(splits.count("test") / 5000 - 0.3) < 0.02
 
 
-@given(st.lists(st.tuples(st.none() | st.integers(0, 9), st.sampled_from([None, "train", "validation", "test"]))))
+TIMES = st.none() | st.integers(0, 9)
+SPLIT = st.sampled_from([None, "train", "validation", "test"])
+
+
+@given(st.lists(st.tuples(TIMES, SPLIT, st.sampled_from("abc")), min_size=1))
 def test_no_image_of_a_later_time_is_learned_from_whatever_its_source_says(said) -> None:
-    rows = [{"name": f"p/{n}.jpg", "valid_from": time, "split": split} for n, (time, split) in enumerate(said)]
-    options = ImageOptions(sources=[{"path": "p"}], height=2, width=2, validation_share=0.3)
-    free, bound = (plan_records(listing(*rows), options, 7, 2, until).rows.to_pylist() for until in (None, 5))
-    splits = {row["name"]: row["split"] for row in free}
-    for row in bound:
-        late = row["valid_from"] is not None and row["valid_from"] >= 5
-        assert row["split"] == ("test" if late else splits[row["name"]])
+    rows = [
+        {"name": f"p/{n}.jpg", "valid_from": time, "split": split, "label": label}
+        for n, (time, split, label) in enumerate(said)
+    ]
+    options = ImageOptions(sources=[{"path": "p"}], height=2, width=2, validation_share=0.5)
+    plan = plan_records(listing(*rows), options, 7, 2, 5)
+    late = {row["name"] for row in rows if row["valid_from"] is not None and row["valid_from"] >= 5}
+    assert all(row["split"] == "test" for row in plan.rows.to_pylist() if row["name"] in late)
+    # A class that comes up no earlier is none, and its images are counted.
+    assert set(plan.classes) == {row["label"] for row in rows if row["name"] not in late}
+    assert plan.rows.num_rows + plan.later_classes == len(rows)
+
+
+@given(st.lists(st.tuples(SPLIT, st.sampled_from("abc"))))
+def test_the_cut_leaves_each_class_an_image_to_train_on(said) -> None:
+    rows = [{"name": f"p/{n}.jpg", "split": split, "label": label} for n, (split, label) in enumerate(said)]
+    options = ImageOptions(sources=[{"path": "p"}], height=2, width=2, validation_share=0.5, test_share=0.4)
+    splits = [(row["label"], row["split"]) for row in plan_records(listing(*rows), options, 7, 2).rows.to_pylist()]
+    for label in {row["label"] for row in rows if row["split"] in (None, "train")}:
+        assert (label, "train") in splits
 
 
 def test_given_splits_stay_and_validation_is_cut_from_train(options) -> None:

@@ -477,6 +477,9 @@ class ModelOptions(Options):
     """Probability that an entity's preference part (the item's own, its category's) is replaced by a learned `missing`
     (DropoutNet), each by a coin of its own: docs/decisions/behaviour-is-dropped-by-entity.md. At 1, with no
     other end, behaviour is never read, nor in serving: content alone."""
+    leave_out: tuple[str, ...] = ()
+    """Inputs that are in the records and no tower reads, by their names: `item_image`, `item_numbers` (all numbers of a
+    side's content), `user_statistics`. To see what they are worth: docs/training.md."""
     missing: Literal["learned", "zero"] = "learned"
     """What stands for a preference part that is missing. learned: a vector, and a mask that says so; zero: zeros and no
     mask, as in the paper, which cannot be told from behaviour that happens to be read as zeros."""

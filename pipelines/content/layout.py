@@ -1,5 +1,6 @@
 """Which arrays the model gets, and which embedding table each of them looks up. [plain data]"""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -64,6 +65,16 @@ def factor_inputs(rank: int) -> tuple[InputSpec, ...]:
         )
         for side in sides
     )
+
+
+def without(inputs: Sequence[InputSpec], names: Sequence[str]) -> tuple[InputSpec, ...]:
+    """`inputs` but those of these names. Raises ConfigError where a name is none of theirs."""
+    known = [spec.name for spec in inputs]
+    if strange := [name for name in names if name not in known]:
+        near = difflib.get_close_matches(strange[0], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "name one of them"
+        raise ConfigError(f"model.leave_out must name inputs of the records, {known}, got {strange[0]!r}; {hint}")
+    return tuple(spec for spec in inputs if spec.name not in names)
 
 
 def model_inputs(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.config import Config
-from pipelines.content.layout import factor_inputs
+from pipelines.content.layout import factor_inputs, without
 from pipelines.models.dropoutnet import DropoutNet, build_dropoutnet
 from pipelines.retrieval.factors import Factors
 from pipelines.retrieval.scorer import Scorer
@@ -40,6 +40,7 @@ def train_towers(
     """Build, fit and calibrate as the configuration says; its best epoch. Without `start`, from scratch."""
     options, seed = config.training, config.seed
     state = EncoderState.model_validate(records.read_json("encoder"))
+    state = state.model_copy(update={"inputs": without(state.inputs, config.model.leave_out)})
     read = open_input(records, "train", options.batch_size, seed=seed, shuffle=True)
     held = open_input(records, "validation", options.batch_size, seed=seed, shuffle=False)
     batches: Input | WithFactors = read

@@ -13,6 +13,7 @@ from pipelines.errors import ConfigError
 from pipelines.retrieval.scorer import Calibration, Scorer
 from pipelines.storage import Dataset, Workspace, write_arrow, write_json
 from pipelines.training import towers
+from pipelines.training.fit import Epoch, History
 from schemas.factors import factor_table
 from schemas.manifest import Manifest
 from tests.jobs.conftest import publish
@@ -107,6 +108,13 @@ def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_regi
     assert "note: scores are not calibrated" in capsys.readouterr().err
     weights = [{w.path: np.asarray(w) for w in Scorer.load(f).model.weights} for f in (folder, later)]
     assert all(np.array_equal(value, weights[1][path]) for path, value in weights[0].items())
+
+
+def test_what_towers_leave_out_is_asked_of_nobody_who_serves_them(train, monkeypatch) -> None:
+    best = Epoch(number=1, metrics={"loss": 1.0}, examples_per_s=1.0, input_share=0.0)
+    monkeypatch.setattr(towers, "fit", lambda *_, **__: History(epochs=(best,), best_epoch=1))
+    folder, _ = train(config({"pointwise": 1, "softmax": 0}, leave_out=["item_tags", "item_numbers"]))
+    assert set(Scorer.load(folder).columns("item")) == {"item_category"}
 
 
 def test_an_alias_is_a_version_and_one_that_has_come_to_stand_for_the_model_itself_its_own_start(

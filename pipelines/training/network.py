@@ -184,6 +184,8 @@ def _epochs(
         moving = [np.array(weight) for weight in model.trainable_variables] if options.ema else []
         if options.ema:
             optimizer.finalize_variable_values(model.trainable_variables)
+            # Copies: on JAX a mean and its weight would share memory, which predicting gives away.
+            model.set_weights(model.get_weights())
         if validation is not None and validation.rows:
             measured = evaluate(model, validation, options)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}

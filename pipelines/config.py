@@ -798,7 +798,7 @@ class TrickOptions(Options):
     """Blur before every n-th pixel is taken, so that a shift by one pixel changes less."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Share of images for which the last residual branch is left out in training, less for earlier ones. For deep
-    networks that overfit; mobilenet_v1 and shufflenet_v2 have no residual branches and refuse it."""
+    networks that overfit; plain, mobilenet_v1 and shufflenet_v2 have no residual branches and refuse it."""
 
 
 class ClassifierLossOptions(Options):
@@ -885,9 +885,10 @@ class ClassifierOptions(Options):
     """A classifier of images, or of items by their content. Its last layer but one makes content vectors."""
 
     family: Literal[
-        "nearest", "linear", "two_layer", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
+        "nearest", "linear", "two_layer", "plain", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
     ] = "linear"
-    """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat."""
+    """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat.
+    plain: 3 × 3 convolutions, which train fastest on a CPU."""
     neighbours: NeighbourOptions = NeighbourOptions()
     width: float = Field(1.0, ge=0.05)
     """Of convolutional networks: share of the paper's channels. Cost grows with its square; shufflenet_v2 has 0.5, 1,

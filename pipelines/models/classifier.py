@@ -15,12 +15,14 @@ from pipelines.errors import ConfigError
 from pipelines.models.blocks import derived_seed
 from pipelines.models.linear import content_vector, linear, pixels_scaled, two_layer
 from pipelines.models.mobilenet import mobilenet_v1, mobilenet_v2
+from pipelines.models.plain import plain
 from pipelines.models.shufflenet import shufflenet_v1, shufflenet_v2
 from schemas.fitted import InputSpec
 
 FAMILIES: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "two_layer": two_layer,
+    "plain": plain,
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
     "shufflenet_v1": shufflenet_v1,

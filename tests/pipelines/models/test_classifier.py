@@ -10,7 +10,7 @@ import pytest
 from pipelines.config import ClassifierOptions
 from pipelines.errors import ConfigError
 from pipelines.losses.classification import class_loss
-from pipelines.models import mobilenet, shufflenet
+from pipelines.models import mobilenet, plain, shufflenet
 from pipelines.models.classifier import FAMILIES, build_classifier, templates
 from schemas.fitted import InputSpec
 
@@ -32,6 +32,7 @@ EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch) -> None:
+    monkeypatch.setattr(plain, "_CHANNELS", (32, 64))
     monkeypatch.setattr(mobilenet, "_V1", ((64, 1), (128, 2), (128, 2)))
     monkeypatch.setattr(mobilenet, "_V2", ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2)))
     monkeypatch.setattr(shufflenet, "_UNITS", (2,))

@@ -23,6 +23,7 @@ _ABOUT = {
     "embed_content": "images through a Keras model to content vectors of items",
     "train_classifier": "train a classifier on image records, registered as challenger",
     "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
+    "promote_classifier": "challenger to champion, where the gate allows",
     "classify": "score a folder or table of images, on Beam",
 }
 

@@ -56,11 +56,16 @@ def _touches(context: Context) -> list[Touch]:
 
 
 def after(config: Config, workspace: Workspace, outcome: Outcome) -> None:
-    """Write the page, and log it with the measures. A classifier equal to an earlier one has a run of its own."""
+    """Say what was found, and show it."""
     facts = outcome.dataset.manifest.facts
     accuracy = facts["metrics"][facts["split"]]["all"]["accuracy"]
     interval = "" if accuracy["low"] is None else f" ({accuracy['low']:.4f} to {accuracy['high']:.4f})"
     say(f"{facts['split']} accuracy {accuracy['value']:.4f}{interval}, {accuracy['n']:,} images")
+    refresh_page(config, workspace)
+
+
+def refresh_page(config: Config, workspace: Workspace) -> None:
+    """Write the page of the current classifier, and log it, with what was measured of it, in its run."""
     path = write_page(workspace, config)
     say(f"page: {path}")
     classifier = workspace.current("classifier")

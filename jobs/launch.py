@@ -51,7 +51,7 @@ ABLATE = "ablate"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Images to records for a classifier, and to content vectors for the chain."""
 
-CLASSIFIER_JOBS = ("train_classifier", "evaluate_classifier", "classify")
+CLASSIFIER_JOBS = ("train_classifier", "evaluate_classifier", "promote_classifier", "classify")
 """Jobs beside the chain that make classifiers of image records, and use them."""
 
 JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
@@ -362,6 +362,7 @@ def job_dataset(name: str) -> str:
         "embed_content": "content_vectors",
         "train_classifier": "classifier",
         "evaluate_classifier": "classifier_evaluation",
+        "promote_classifier": "classifier_promotion",
         "classify": "classes",
     }[name]
 

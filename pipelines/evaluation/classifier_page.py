@@ -9,6 +9,7 @@ from pipelines.config import Config
 from pipelines.evaluation.line_charts import reliability_plot
 from pipelines.evaluation.page import configuration, curve_charts, fill, versions
 from pipelines.storage import Dataset, Workspace
+from schemas.manifest import Manifest
 
 PAGE = "classifier.html"
 _MATRIX = 30
@@ -31,12 +32,15 @@ def write_page(workspace: Workspace, config: Config) -> str:
     assert classifier is not None, "a page is written after an evaluation"
     path = f"{workspace.root}/{PAGE}"
     fs, inside = fsspec.core.url_to_fs(path)
-    fs.pipe_file(inside, render(config, classifier, evaluations_of(workspace, classifier)).encode())
+    page = render(config, classifier, evaluations_of(workspace, classifier), _promotion(workspace, classifier))
+    fs.pipe_file(inside, page.encode())
     return path
 
 
-def render(config: Config, classifier: Dataset, evaluations: Mapping[str, Dataset]) -> str:
-    """The page."""
+def render(
+    config: Config, classifier: Dataset, evaluations: Mapping[str, Dataset], promotion: Manifest | None = None
+) -> str:
+    """The page; `promotion` is that of this classifier, where the gate has let it pass."""
     manifest = classifier.manifest
     history = classifier.read_json("history") if "history" in manifest.tables else None
     return fill(
@@ -44,6 +48,7 @@ def render(config: Config, classifier: Dataset, evaluations: Mapping[str, Datase
         name=config.name,
         classifier=manifest,
         state=classifier.read_json("state"),
+        promotion=promotion,
         metrics=_metrics(evaluations),
         views=[_view(split, version) for split, version in evaluations.items()],
         curves=curve_charts(history),
@@ -51,6 +56,14 @@ def render(config: Config, classifier: Dataset, evaluations: Mapping[str, Datase
         versions=versions(),
         configuration=configuration(config),
     )
+
+
+def _promotion(workspace: Workspace, classifier: Dataset) -> Manifest | None:
+    """What the gate said of this very version, where it let it pass."""
+    found = workspace.current("classifier_promotion")
+    keys = ("name", "version")
+    same = found and [found.manifest.notes.get(k) for k in keys] == [classifier.manifest.notes.get(k) for k in keys]
+    return found.manifest if found and same else None
 
 
 def _metrics(evaluations: Mapping[str, Dataset]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.errors import WorkspaceError
-from pipelines.evaluation.metrics import Ints
+from pipelines.evaluation.metrics import Bools, Ints
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Dataset, arrow_schema
 from pipelines.training.images import LabelledImages, image_shape, open_images
@@ -30,6 +30,11 @@ class Predicted:
     labels: Ints
     probabilities: npt.NDArray[np.float32]
     """(images, classes)."""
+
+    @property
+    def right(self) -> Bools:
+        """Which of them it is right about."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
 
 
 def predict(saved: SavedClassifier, records: Dataset, split: str, who: str = "the classifier") -> Predicted:

@@ -86,19 +86,19 @@ def remembering(workspace: Workspace) -> SavedClassifier:
     )
 
 
-def publish(workspace: Workspace, saved: SavedClassifier, name: str = "one", **notes) -> None:
+def publish(workspace: Workspace, saved: SavedClassifier, key: str = "one", notes=None) -> None:
     """As `train_classifier` does."""
     records = workspace.current("image_records").manifest
-    staging = workspace.stage("classifier", name * 16)
+    staging = workspace.stage("classifier", key * 16)
     tables = saved.save(staging) | {"history": write_json(staging, "history.json", HISTORY)}
     manifest = Manifest(
         dataset="classifier",
         tables=tables,
-        facts={"best_epoch": 2, "weights": name, "parameters": 42, "multiply_adds": 40},
+        facts={"best_epoch": 2, "weights": key, "parameters": 42, "multiply_adds": 40},
         seed=7,
-        key=name * 16,
+        key=key * 16,
         parents={"image_records": records.content_digest},
-        notes=notes,
+        notes=notes or {},
     )
     workspace.publish(staging, manifest)
 

@@ -123,7 +123,7 @@ class Links(HTMLParser):
 
 
 def test_the_page_needs_nothing_but_itself_and_shows_both_splits(workspace) -> None:
-    publish(workspace, knowing(-1), name="one")
+    publish(workspace, knowing(-1))
     for split in ("test", "validation"):
         evaluate(workspace, split=split, mistakes=2, neighbours=1)
     text = Path(write_page(workspace, config())).read_text(encoding="utf-8")

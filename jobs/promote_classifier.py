@@ -1,0 +1,86 @@
+"""Make the challenger among classifiers champion where the gate allows; a refusal ends with exit code 3.
+
+Both are measured anew on the same validation images. A champion that was trained on other records may have seen some of
+them in training: a note says so.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from jobs.evaluate_classifier import refresh_page
+from jobs.launch import Context, Draft, Job, main
+from pipelines.evaluation.classifier_measures import measure, paired_estimate
+from pipelines.evaluation.classifier_split import Predicted, predict
+from pipelines.models.saved_classifier import SavedClassifier
+from pipelines.storage import write_json
+from pipelines.tracking.classifiers import CLASSIFIER
+from pipelines.tracking.promotion import Rival, crown, judge_classifier, require
+from pipelines.tracking.registered import Registered, aliased, records_digest
+from pipelines.tracking.runs import CHAMPION, log_evaluation
+from pipelines.tracking.store import connect
+
+SPLIT = "validation"
+
+
+def run(context: Context) -> Draft:
+    """Measure, judge, then move the alias."""
+    config, records = context.config, context.parents["image_records"]
+    trained = context.parents["classifier"].manifest.notes
+    client, name, version = connect(config, context.workspace.root), trained["name"], str(trained["version"])
+    found = predict(SavedClassifier.load(context.parents["classifier"].path), records, SPLIT)
+    metrics = _measured(context, found)
+    # A classifier equal to an earlier one is not evaluated again, but its own run needs the numbers too.
+    log_evaluation(client, trained["run_id"], {SPLIT: {"all": metrics}})
+    champion = aliased(client, name, CHAMPION)
+    rival = None
+    if champion is not None and champion.version != version:
+        if records_digest(client, champion) != records.manifest.content_digest:
+            context.say(
+                f"note: the champion, version {champion.version}, was trained on other records: where some of today's "
+                "validation images were among them, it has an advantage"
+            )
+        rival = _meet(context, champion, found)
+    commonest = float(np.bincount(found.labels).max() / len(found.labels))
+    checks = require(judge_classifier(config.promotion, metrics["accuracy"], commonest, rival), name, version)
+    crown(client, name, version)
+    met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
+    return Draft(
+        tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
+        facts={"promoted": True, "checks": checks, **met},
+        notes={"name": name, "version": version, "alias": CHAMPION},
+    )
+
+
+def _meet(context: Context, champion: Registered, challenger: Predicted) -> Rival:
+    """The champion on the same images."""
+    saved = SavedClassifier.load(champion.files(CLASSIFIER))
+    found = predict(saved, context.parents["image_records"], SPLIT, f"the champion, {champion.uri},")
+    resamples = context.config.classifier_evaluation.bootstrap
+    difference = paired_estimate(challenger.right, found.right, resamples, context.config.seed)
+    return Rival(
+        champion.version,
+        metrics={"all": _measured(context, found)},
+        differences={"all": {"accuracy": difference.to_dict()}},
+    )
+
+
+def _measured(context: Context, found: Predicted) -> dict[str, Any]:
+    config, names = context.config, context.parents["image_records"].manifest.facts["classes"]
+    resamples = config.classifier_evaluation.bootstrap
+    return measure(found.probabilities, found.labels, names, resamples=resamples, seed=config.seed, split=SPLIT)[0]
+
+
+JOB = Job(
+    name="promote_classifier",
+    dataset="classifier_promotion",
+    parents=("classifier", "image_records"),
+    sections=("name", "promotion", "classifier_evaluation", "tracking"),
+    run=run,
+    always=True,
+    after=lambda config, workspace, outcome: refresh_page(config, workspace),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

@@ -117,7 +117,7 @@ def train_network(
     mean = mean_image(train) if options.family in CENTRED and isinstance(train.inputs[0], int) else None  # type: ignore[arg-type]
     model = build_classifier(options, train.inputs, len(classes), seed=seed, mean=mean)
     batches = train.batches(options.batch_size, seed)
-    clock = _Clock(options, options.epochs * batches.steps)
+    clock = Clock(options, options.epochs * batches.steps)
     optimizer = _optimizer(options)
     spare_the_rest(optimizer, model)
     with precision(model, options.precision):
@@ -132,7 +132,7 @@ def scores_of(model: Any, images: Any, batch_size: int = 256) -> npt.NDArray[np.
     return in_batches(lambda some: np.asarray(model.predict_on_batch(some), np.float32), images, batch_size)
 
 
-class _Clock:
+class Clock:
     """How far a training is: by its steps, and by the minutes that it may take."""
 
     def __init__(self, options: ClassifierOptions, steps: int) -> None:
@@ -175,12 +175,12 @@ def _epochs(
     batches: Batches,
     validation: Labelled | None,
     options: ClassifierOptions,
-    clock: _Clock,
+    clock: Clock,
     on_epoch: Callable[[Epoch], bool | None] | None,
 ) -> ClassifierHistory:
     progress, epochs, best = Progress(options.epochs, unit="images"), [], _Best()
     for number in range(1, options.epochs + 1):
-        metrics, speed, waiting = _train_epoch(step, number, batches, options, clock, progress)
+        metrics, speed, waiting = train_epoch(step, number, batches, clock, progress)
         moving = [np.array(weight) for weight in model.trainable_variables] if options.ema else []
         if options.ema:
             optimizer.finalize_variable_values(model.trainable_variables)
@@ -204,8 +204,8 @@ def _epochs(
     return ClassifierHistory(tuple(epochs), best.epoch)
 
 
-def _train_epoch(
-    step: ClassStep, number: int, batches: Batches, options: ClassifierOptions, clock: _Clock, progress: Progress
+def train_epoch(
+    step: ClassStep, number: int, batches: Batches, clock: Clock, progress: Progress
 ) -> tuple[dict[str, float], float, float]:
     """Metrics, images a second, and the share of time that was waited for input."""
     started, waited, told, rows = time.monotonic(), 0.0, [], 0

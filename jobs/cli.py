@@ -21,6 +21,7 @@ _ABOUT = {
     "ablate": "train variants of the model on the same records and compare them on validation",
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
+    "train_content_classifier": "train a classifier that tells a category of items from their other content",
     "train_classifier": "train a classifier on image records, registered as challenger",
     "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
     "promote_classifier": "challenger to champion, where the gate allows",

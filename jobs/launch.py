@@ -51,8 +51,14 @@ ABLATE = "ablate"
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Images to records for a classifier, and to content vectors for the chain."""
 
-CLASSIFIER_JOBS = ("train_classifier", "evaluate_classifier", "promote_classifier", "classify")
-"""Jobs beside the chain that make classifiers of image records, and use them."""
+CLASSIFIER_JOBS = (
+    "train_classifier",
+    "evaluate_classifier",
+    "promote_classifier",
+    "classify",
+    "train_content_classifier",
+)
+"""Jobs beside the chain that make classifiers of image records, and use them; the last makes one of items' content."""
 
 JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
 """Every job."""
@@ -361,6 +367,7 @@ def job_dataset(name: str) -> str:
         "write_image_records": "image_records",
         "embed_content": "content_vectors",
         "train_classifier": "classifier",
+        "train_content_classifier": "content_classifier",
         "evaluate_classifier": "classifier_evaluation",
         "promote_classifier": "classifier_promotion",
         "classify": "classes",

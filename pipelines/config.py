@@ -889,6 +889,8 @@ class ClassifierOptions(Options):
     ] = "linear"
     """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat.
     plain: 3 × 3 convolutions, which train fastest on a CPU."""
+    label: str | None = None
+    """Of `thaw train_content_classifier`: the category of items that it tells from their other content."""
     neighbours: NeighbourOptions = NeighbourOptions()
     width: float = Field(1.0, ge=0.05)
     """Of convolutional networks: share of the paper's channels. Cost grows with its square; shufflenet_v2 has 0.5, 1,
@@ -908,7 +910,7 @@ class ClassifierOptions(Options):
     epochs: Count = 10
     """Passes over the training images. The best on validation is kept."""
     minutes: float | None = Field(None, gt=0)
-    """Stop after so many minutes of training, however many epochs that is, and lower the learning rate so that it ends
+    """Stop after so many minutes of training, even before `epochs` are over, and lower the rate so that it ends
     with them. Results then depend on the machine. Absent: no limit."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Keep a mean of the weights that forgets by this factor a step, and use it in the end; 0.999 is usual, 0 switches

@@ -6,15 +6,12 @@ Two passes over the data, each for all columns at once; the state is the same fo
 import math
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.config import ContentOptions
-from pipelines.content.encoder import transformed
 from pipelines.content.layout import (
     columns_of_kind,
     embedding_tables,
@@ -22,19 +19,24 @@ from pipelines.content.layout import (
     model_inputs,
     vocabulary_tables,
 )
-from pipelines.content.survey import Ends, histogram, knots_of, mean_and_std, moments, survey
+from pipelines.content.survey import (
+    Ends,
+    Transform,
+    histogram,
+    knots_of,
+    mean_and_std,
+    moments,
+    survey,
+    transform_of,
+    transformed_ends,
+)
 from pipelines.errors import ConfigError, InputError
 from pipelines.spark import persisted
 from schemas.examples import FeatureSet
 from schemas.fitted import EncoderState, Normaliser
 
-WIDE_RANGE = 100.0
-"""A number column without negatives goes by log1p where its largest value is over so many times its smallest, or 1."""
-
 _SURVEY_TYPE = "what string, name string, value string, count bigint, low double, high double"
 _MOMENTS_TYPE = "name string, count bigint, total bigint, squares bigint"
-
-Transform = Literal["none", "log1p"]
 
 
 def fit_encoder(train: DataFrame, features: FeatureSet, options: ContentOptions) -> EncoderState:
@@ -141,11 +143,11 @@ def _normalisers(
     """A column without any training value is left as it is: none, 0, 1."""
     columns = float_columns(features)
     plain = columns_of_kind(features, "number")
-    transforms = {name: _transform(ends[name], name in plain) for name in columns if name in ends}
+    transforms = {name: transform_of(ends[name], name in plain) for name in columns if name in ends}
     result = {name: Normaliser(transform="none", mean=0.0, std=1.0) for name in columns}
     if not transforms:
         return result
-    scaled = {name: _transformed_ends(ends[name], transform) for name, transform in transforms.items()}
+    scaled = {name: transformed_ends(ends[name], transform) for name, transform in transforms.items()}
 
     def contributions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return (moments(batch, transforms, scaled) for batch in batches)
@@ -174,14 +176,3 @@ def _knots(
         name: knots_of([row["step"] for row in mine], [row["count"] for row in mine], scaled[name])
         for name, mine in ((name, list(group)) for name, group in groupby(rows, lambda row: str(row["name"])))
     }
-
-
-def _transform(ends: Ends, plain: bool) -> Transform:
-    """Statistics by log1p always, numbers where their range is wide."""
-    low, high = ends
-    return "none" if plain and not (low >= 0 and high > WIDE_RANGE * max(low, 1.0)) else "log1p"
-
-
-def _transformed_ends(ends: Ends, transform: Transform) -> Ends:
-    low, high = transformed(np.array(ends), transform).tolist()
-    return low, high

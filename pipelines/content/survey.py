@@ -5,6 +5,7 @@ Contributions add up (extremes: combine) in any order to the same result. Adding
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,10 @@ MOMENTS = pa.schema([("name", pa.string()), ("count", pa.int64()), ("total", pa.
 
 HISTOGRAM = pa.schema([("name", pa.string()), ("step", pa.int64()), ("count", pa.int64())])
 
+WIDE_RANGE = 100.0
+"""A number column without negatives goes by log1p where its largest value is over so many times its smallest, or 1."""
+
+Transform = Literal["none", "log1p"]
 Ends = tuple[float, float]
 """Smallest and largest finite value of a column."""
 
@@ -103,6 +108,18 @@ def mean_and_std(count: int, total: int, squares: int, ends: Ends) -> tuple[floa
     # Integers up to the division, so that the difference of two large numbers is exact.
     variance = (count * squares - total * total) / count**2
     return low + total / count * step, variance**0.5 * step if variance > 0 and step > 0 else 1.0
+
+
+def transform_of(ends: Ends, plain: bool) -> Transform:
+    """Statistics by log1p always, numbers where their range is wide."""
+    low, high = ends
+    return "none" if plain and not (low >= 0 and high > WIDE_RANGE * max(low, 1.0)) else "log1p"
+
+
+def transformed_ends(ends: Ends, transform: Transform) -> Ends:
+    """The ends of what a transform makes of a column."""
+    low, high = transformed(np.array(ends), transform).tolist()
+    return low, high
 
 
 def _steps(batch: pa.RecordBatch, name: str, transform: str, ends: Ends) -> npt.NDArray[np.int64]:

@@ -50,10 +50,9 @@ class SavedClassifier:
     def save(self, folder: str) -> dict[str, TableEntry]:
         """Write the files under a staged folder and describe them. Equal weights make equal bytes."""
         fs, _ = fsspec.core.url_to_fs(folder)
-        near = isinstance(self.model, NearestNeighbours)
-        table = "neighbours" if near else "classifier"
+        table = "neighbours" if isinstance(self.model, NearestNeighbours) else "classifier"
         state = json.dumps(self.state.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
-        content = {table: _saved(self.model.save, ".npz") if near else keras_file(self.model), "state": state.encode()}
+        content = {table: model_file(self.model)[1], "state": state.encode()}
         for name, value in content.items():
             fs.pipe_file(posixpath.join(folder, CLASSIFIER_FILES[name]), value)
         return {name: file_table(folder, CLASSIFIER_FILES[name]) for name in content}
@@ -144,6 +143,13 @@ def in_batches(function: Callable[[Any], Any], rows: Any, batch_size: int) -> Fl
         some = {name: batch(values, start) for name, values in rows.items()} if named else batch(rows, start)
         parts.append(np.asarray(function(some), np.float32)[: max(count - start, 0)])
     return np.concatenate(parts)
+
+
+def model_file(model: Any) -> tuple[str, bytes]:
+    """Name and content of the file that a network, or nearest neighbours, are saved as."""
+    if isinstance(model, NearestNeighbours):
+        return CLASSIFIER_FILES["neighbours"], _saved(model.save, ".npz")
+    return CLASSIFIER_FILES["classifier"], keras_file(model)
 
 
 def keras_file(model: Any) -> bytes:

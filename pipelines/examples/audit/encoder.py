@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from pipelines.config import ContentOptions
-from pipelines.content.fit import WIDE_RANGE
 from pipelines.content.layout import columns_of_kind, embedding_tables, float_columns, vocabulary_tables
+from pipelines.content.survey import WIDE_RANGE
 from pipelines.content.words import text_buckets
 from pipelines.examples.audit.report import Check, merged, mismatch
 from schemas.examples import FeatureSet

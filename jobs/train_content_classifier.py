@@ -1,0 +1,88 @@
+"""Train a classifier that tells a category of items from the rest of their content.
+
+It says how much content knows of that category, and of items that lack it what it may be. Outside the chain of
+`thaw run`: `thaw train_content_classifier --label COLUMN` after `thaw check_quality`.
+"""
+
+import argparse
+import sys
+from collections import Counter
+
+import keras
+import numpy as np
+
+from jobs.launch import Context, Draft, Job, add_shorthand, main
+from jobs.train_classifier import check_classes, costs, weights_digest
+from pipelines.content.items import counts_by_split, fit_items, labelled_items
+from pipelines.errors import ConfigError
+from pipelines.models.saved_classifier import model_file
+from pipelines.storage import write_file, write_json
+from pipelines.training.items import encoded
+from pipelines.training.neighbours import train_nearest
+from pipelines.training.network import train_network
+
+
+def run(context: Context) -> Draft:
+    """Fit the encoder, train, save."""
+    config, options, staging = context.config, context.config.classifier, context.staging
+    if options.label is None:
+        raise ConfigError("classifier.label must name a category of items to tell, got none; set it, or --label COLUMN")
+    items = context.parents["clean"].read_table("items")
+    table = labelled_items(items, options.label, config.content_kinds("item"), config.split, config.seed)
+    for reason, count in table.left_out.items():
+        context.say(f"note: {count:,} items are left out, {reason} of {options.label}")
+    splits = counts_by_split(table.rows, table.classes)
+    for note in check_classes(splits):
+        context.say(f"note: {note}")
+    is_training = np.array([split == "train" for split in table.rows["split"].to_pylist()], bool)
+    state = fit_items(table.rows.filter(is_training), table.features, config.content)
+    train, validation = (encoded(table, split, state) for split in ("train", "validation"))
+    if options.family == "nearest":
+        model, history = train_nearest(options.neighbours, train.as_vectors(), validation.as_vectors(), table.classes)
+    else:
+        trained = train_network(options, train, validation, table.classes, seed=config.seed)
+        model, history = trained.model, trained.history
+    name, content = model_file(model)
+    about = {"family": options.family, "label": options.label, "classes": list(table.classes)}
+    tables = {
+        "classifier": write_file(staging, name, content),
+        "state": write_json(staging, "classifier.json", about),
+        "encoder": write_json(staging, "encoder.json", state.model_dump(mode="json")),
+        "history": write_json(staging, "history.json", history.to_json()),
+    }
+    facts = {
+        **about,
+        "splits": splits,
+        "best_epoch": history.best_epoch,
+        "best": history.best.metrics,
+        "weights": weights_digest(model),
+        **costs(model),
+    }
+    if validation.rows:
+        commonest = Counter(train.labels.tolist()).most_common(1)[0][0]
+        facts["most_frequent"] = float((validation.labels == commonest).mean())
+        context.say(
+            f"{options.label}: validation accuracy {history.best.metrics['validation_accuracy']:.4f}, "
+            f"{facts['most_frequent']:.4f} for always the most frequent class"
+        )
+    return Draft(tables, facts)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to tell."""
+    add_shorthand(parser, "--label", "classifier.label", "COLUMN", "the category of items to tell")
+
+
+JOB = Job(
+    name="train_content_classifier",
+    dataset="content_classifier",
+    parents=("clean",),
+    sections=("source", "content", "split", "classifier"),
+    run=run,
+    # The backend decides on the weights too.
+    depends=lambda config: str(keras.backend.backend()),
+    arguments=arguments,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

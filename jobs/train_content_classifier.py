@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
-from jobs.train_classifier import check_classes, costs, weights_digest
+from jobs.train_classifier import costs, weights_digest
 from pipelines.content.items import counts_by_split, fit_items, labelled_items
 from pipelines.errors import ConfigError
 from pipelines.models.saved_classifier import model_file
@@ -30,10 +30,8 @@ def run(context: Context) -> Draft:
     items = context.parents["clean"].read_table("items")
     table = labelled_items(items, options.label, config.content_kinds("item"), config.split, config.seed)
     for reason, count in table.left_out.items():
-        context.say(f"note: {count:,} items are left out, {reason} of {options.label}")
+        context.say(f"note: {count:,} items are left out, {reason}")
     splits = counts_by_split(table.rows, table.classes)
-    for note in check_classes(splits):
-        context.say(f"note: {note}")
     is_training = np.array([split == "train" for split in table.rows["split"].to_pylist()], bool)
     state = fit_items(table.rows.filter(is_training), table.features, config.content)
     train, validation = (encoded(table, split, state) for split in ("train", "validation"))

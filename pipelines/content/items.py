@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.config import ContentOptions, SplitOptions
 from pipelines.content.layout import columns_of_kind, model_inputs, vocabulary_tables
@@ -38,7 +39,8 @@ def labelled_items(
 ) -> LabelledTable:
     """Each item as its latest version has it, with the value of `label`; split by a keyed hash of its id.
 
-    An item without a label is left out, and one with several, which is no class's alone. Raises ConfigError where
+    An item without a label is left out, one with several, which is no class's alone, and one whose label no training
+    item has. Raises ConfigError where
     `label` is no category of items, or nothing else is known of them.
     """
     categories = [name for name, kind in kinds.items() if kind in ("category", "categories")]
@@ -65,9 +67,14 @@ def labelled_items(
     columns = {"item_id": rows["item_id"], "label": pa.array(labels, pa.string())}
     columns["split"] = pa.array(_splits(rows["item_id"].to_pylist(), split, seed), pa.string())
     columns |= {name: rows[name.removeprefix("item_")] for name in others}
+    table = pa.table(columns)
+    classes = sorted(set(table.filter(pc.equal(table["split"], "train"))["label"].to_pylist()))
+    known = table.filter(pc.is_in(table["label"], pa.array(classes, pa.string())))
+    left_out = {f"with {what} of {label}": sizes[what] for what in ("none", "several") if sizes[what]}
+    if unknown := len(table) - len(known):
+        left_out[f"of a {label} that no training item has"] = unknown
     features = FeatureSet(SideFeatures("user"), SideFeatures("item", others))
-    left_out = {f"with {what}": sizes[what] for what in ("none", "several") if sizes[what]}
-    return LabelledTable(pa.table(columns), tuple(sorted(set(labels))), features, left_out)
+    return LabelledTable(known, tuple(classes), features, left_out)
 
 
 def fit_items(train: pa.Table, features: FeatureSet, options: ContentOptions) -> EncoderState:

@@ -26,6 +26,19 @@ def evaluations_of(workspace: Workspace, classifier: Dataset) -> dict[str, Datas
     return {split: found[split] for split in ("test", "validation") if split in found}
 
 
+def section(workspace: Workspace) -> dict[str, Any] | None:
+    """What the report of a run says of the workspace's classifier; None where it has none."""
+    classifier = workspace.current("classifier")
+    if classifier is None:
+        return None
+    return {
+        "state": classifier.read_json("state"),
+        "facts": classifier.manifest.facts,
+        "metrics": _metrics(evaluations_of(workspace, classifier)),
+        "page": PAGE,
+    }
+
+
 def write_page(workspace: Workspace, config: Config) -> str:
     """Write the page of the workspace's current classifier beside the datasets, and say where it is."""
     classifier = workspace.current("classifier")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.config import ClassifierEvaluationOptions
 from pipelines.evaluation.classification import confident_mistakes
-from pipelines.evaluation.classifier_split import Predicted, first_images, images_of
+from pipelines.evaluation.classifier_split import Predicted, first_images, images_of, names_of
 from pipelines.models.classifier import templates
 from pipelines.models.nearest import Distance, NearestNeighbours
 from pipelines.models.saved_classifier import SavedClassifier
@@ -37,16 +37,16 @@ def png(image: npt.NDArray[np.uint8]) -> str:
 def kept_pictures(
     saved: SavedClassifier, records: Dataset, split: str, found: Predicted, options: ClassifierEvaluationOptions
 ) -> dict[str, list[dict[str, Any]]]:
-    """`mistakes` (id, label, predicted, confidence, of_label), `templates` (class) and `neighbours` (label, near).
+    """`mistakes` (name, label, predicted, confidence, of_label), `templates` (class) and `neighbours` (label, near).
 
     Each row has its picture as `png`. Templates are there of a linear classifier alone.
     """
     names = tuple(records.manifest.facts["classes"])
     wrong = confident_mistakes(found.probabilities, found.labels, found.ids, names, options.mistakes).to_pylist()
-    pictures = images_of(records, split, [row["id"] for row in wrong])
+    pictures, paths = images_of(records, split, [row["id"] for row in wrong]), names_of(records)
     linear = saved.state.family == "linear"
     return {
-        "mistakes": [{**row, "png": png(pictures[row["id"]])} for row in wrong],
+        "mistakes": [{**row, "name": paths[row["id"]], "png": png(pictures[row["id"]])} for row in wrong],
         "templates": template_pictures(templates(saved.model), saved.state.classes) if linear else [],
         "neighbours": _neighbours(saved, records, split, options.neighbours, names),
     }

@@ -70,18 +70,23 @@ def class_columns(known: Sequence[str], records: Dataset, who: str) -> list[int]
 def prediction_table(found: Predicted, records: Dataset) -> pa.Table:
     """PREDICTIONS of a split, in the order of the ids."""
     classes = np.asarray(records.manifest.facts["classes"], object)
-    names = records.read_table("images", ["example_id", "name"])
-    path_of = dict(zip(names["example_id"].to_pylist(), names["name"].to_pylist(), strict=True))
+    paths = names_of(records)
     predicted, rows = found.probabilities.argmax(axis=1), np.arange(len(found.ids))
     columns = {
         "example_id": found.ids,
-        "name": [path_of[example] for example in found.ids],
+        "name": [paths[example] for example in found.ids],
         "label": classes[found.labels],
         "predicted": classes[predicted],
         "probability": found.probabilities[rows, predicted],
         "of_label": found.probabilities[rows, found.labels],
     }
     return pa.table(columns, schema=arrow_schema(PREDICTIONS)).sort_by("example_id")
+
+
+def names_of(records: Dataset) -> dict[str, str]:
+    """Id -> path of every image."""
+    names = records.read_table("images", ["example_id", "name"])
+    return dict(zip(names["example_id"].to_pylist(), names["name"].to_pylist(), strict=True))
 
 
 def images_of(records: Dataset, split: str, ids: Collection[str]) -> dict[str, Image]:

@@ -13,6 +13,7 @@ import fsspec
 from pipelines.config import Config
 from pipelines.evaluation.ablation_view import ablation_view
 from pipelines.evaluation.charts import Node, auc_plot, flow_plot, interval_plot, shared_limits
+from pipelines.evaluation.classifier_page import section
 from pipelines.evaluation.line_charts import reliability_plot
 from pipelines.evaluation.page import configuration, curve_charts, fill, versions
 from pipelines.evaluation.showcase import Showcase, showcases
@@ -39,6 +40,7 @@ def write_report(workspace: Workspace, config: Config, summary: Mapping[str, Any
         examples.read_json("features") if examples and "features" in examples.manifest.tables else None,
         _data_docs(workspace),
         _ablation(workspace),
+        section(workspace),
     )
     fs, _ = fsspec.core.url_to_fs(workspace.root)
     fs.pipe_file(path, page.encode())
@@ -53,12 +55,13 @@ def render(
     features: Mapping[str, Any] | None = None,
     docs: Mapping[str, Mapping[str, str]] | None = None,
     ablation: Mapping[str, Any] | None = None,
+    classifier: Mapping[str, Any] | None = None,
 ) -> str:
     """The page.
 
     `history` is {"best_epoch", "epochs": [{"epoch", metric: value}]}, `features` the file of that name of `examples`,
     `docs` the addresses of Great Expectations' pages: dataset -> what was checked -> address. `ablation` is the
-    file `results` of the dataset of that name.
+    file `results` of the dataset of that name, `classifier` what `classifier_page.section` says.
     """
     return fill(
         "report.html.j2",
@@ -77,6 +80,7 @@ def render(
         differences=_differences(summary),
         reliability=_reliability(summary, "test"),
         ablation=ablation_view(ablation) if ablation else None,
+        classifier=classifier,
         showcases=shown,
         features=features,
         docs=docs or {},

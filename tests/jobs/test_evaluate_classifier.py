@@ -16,6 +16,8 @@ from jobs.launch import execute
 from jobs.write_image_records import JOB as WRITE
 from pipelines.errors import InputError, SecondTouchError, WorkspaceError
 from pipelines.evaluation.classifier_page import render, write_page
+from pipelines.evaluation.report import write_report
+from pipelines.evaluation.summary import summarise
 from pipelines.storage import Workspace
 from tests.jobs.classifiers import config, knowing, png, publish, records_in, remembering, write_images
 
@@ -67,7 +69,8 @@ def test_the_pictures_are_those_of_the_images_they_stand_for(workspace) -> None:
     names = {row["example_id"]: row["name"] for row in found.read_table("predictions").to_pylist()}
     assert len(pictures["mistakes"]) == 3
     for row in pictures["mistakes"]:
-        number = int(names[row["id"]][-7:-4])
+        assert row["name"] == names[row["id"]]
+        number = int(row["name"][-7:-4])
         expected = np.asarray(Image.open(io.BytesIO(png(number, number % 2 == 1))))
         np.testing.assert_array_equal(pixels(row["png"]), expected)
     # What raises the score of `dark` in this one is bright.
@@ -136,6 +139,20 @@ def test_the_page_needs_nothing_but_itself_and_shows_both_splits(workspace) -> N
     assert "accuracy on test" in text
     assert "accuracy on validation" in text
     assert "Learning curves" in text
+
+
+def test_the_report_of_a_run_names_its_classifier_and_links_to_its_page(workspace) -> None:
+    report = Path(workspace.root) / "report.html"
+    write_report(workspace, config(), summarise(workspace, config(), {}), str(report))
+    assert 'id="classifier"' not in report.read_text(encoding="utf-8")
+    publish(workspace, knowing())
+    write_report(workspace, config(), summarise(workspace, config(), {}), str(report))
+    assert "thaw evaluate_classifier" in report.read_text(encoding="utf-8")
+    evaluate(workspace, split="test")
+    write_report(workspace, config(), summarise(workspace, config(), {}), str(report))
+    text = report.read_text(encoding="utf-8")
+    assert '<a href="classifier.html">' in text
+    assert "Accuracy 1.0000 (1.0000 to 1.0000) on test." in text
 
 
 def test_a_class_of_any_name_is_text_on_the_page(workspace) -> None:

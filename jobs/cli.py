@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, job_named
+from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, SEARCH, job_named
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -21,6 +21,7 @@ _ABOUT = {
     "ablate": "train variants of the model on the same records and compare them on validation",
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
+    "search": "try families of classifiers and their options, train the best: --data FOLDER_OF_CLASSES --minutes 20",
     "train_content_classifier": "train a classifier that tells a category of items from their other content",
     "train_classifier": "train a classifier on image records, registered as challenger",
     "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
@@ -31,7 +32,7 @@ _ABOUT = {
 
 def usage() -> str:
     """The help page."""
-    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, CLASSIFIER_JOBS)
+    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, (SEARCH, *CLASSIFIER_JOBS))
     jobs, factors, beside, classifiers = (
         "\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed
     )
@@ -68,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.run import main as run_chain
 
         return run_chain(rest)
+    if name == SEARCH:
+        from jobs.search import main as run_search
+
+        return run_search(rest)
     if name not in JOBS:
         known = ", ".join(JOBS)
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")

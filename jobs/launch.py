@@ -48,6 +48,9 @@ FACTORS = "compute_factors"
 ABLATE = "ablate"
 """The job beside the chain that trains variants of the model and compares them."""
 
+SEARCH = "search"
+"""The job beside the chain that tries classifiers and trains the best."""
+
 IMAGE_JOBS = ("write_image_records", "embed_content")
 """Images to records for a classifier, and to content vectors for the chain."""
 
@@ -60,7 +63,7 @@ CLASSIFIER_JOBS = (
 )
 """Jobs beside the chain that make classifiers of image records, and use them; the last makes one of items' content."""
 
-JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS)
+JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, SEARCH, *CLASSIFIER_JOBS)
 """Every job."""
 
 SPARK_JOBS = ("check_quality", "compute_preferences", FACTORS, "build_examples", "audit_leakage", "write_records")
@@ -364,6 +367,7 @@ def job_dataset(name: str) -> str:
         "promote_model": "promotion",
         "recommend": "recommendations",
         "ablate": "ablation",
+        "search": "search",
         "write_image_records": "image_records",
         "embed_content": "content_vectors",
         "train_classifier": "classifier",

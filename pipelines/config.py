@@ -881,12 +881,15 @@ class NeighbourOptions(Options):
     """l1: sum of differences; l2: Euclidean."""
 
 
+Family = Literal[
+    "nearest", "linear", "two_layer", "plain", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
+]
+
+
 class ClassifierOptions(Options):
     """A classifier of images, or of items by their content. Its last layer but one makes content vectors."""
 
-    family: Literal[
-        "nearest", "linear", "two_layer", "plain", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
-    ] = "linear"
+    family: Family = "linear"
     """nearest, linear and two_layer also take content columns; they are the first to try, and what others must beat.
     plain: 3 × 3 convolutions, which train fastest on a CPU."""
     label: str | None = None
@@ -934,6 +937,39 @@ class ClassifierOptions(Options):
         if flat and (self.tricks.squeeze_excitation or self.tricks.blur_pool):
             raise ValueError(f"tricks belong to convolutional networks, family is {self.family}; remove them")
         return self
+
+
+class SearchOptions(Options):
+    """What `thaw search` tries, and for how long. `minutes` or `trials` must be set; what comes first ends it."""
+
+    minutes: float | None = Field(None, gt=0)
+    """Of trials and the last training together. Which trials there are then depends on the machine."""
+    trials: Count | None = None
+    """How many options are tried; with this alone, equal seeds try the same ones."""
+    final_share: Share = 0.4
+    """Share of `minutes` that is kept for training the best options."""
+    trial_share: float = Field(0.04, gt=0, le=1)
+    """Share of `minutes` after which a trial is stopped: of 20 minutes, 48 seconds, so that 15 trials fit."""
+    families: tuple[Family, ...] = Field(typing.get_args(Family), min_length=1)
+    """Families to try. Each is tried once, as it is usually trained, before any is tried again."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """How the next options are chosen. tpe: by what is known of those tried (Bergstra et al., NIPS 2011)."""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """When a trial is given up. median: when it is worse than half of its family's trials were after as many epochs;
+    hyperband: when it is not among the best third after 1, 3, 9, … epochs (Li et al. 2018), for many trials."""
+    epochs: Count | None = None
+    """Of a trial, at most. Absent: 8, or more where images are few: as many as see 30,000 images."""
+    final_epochs: Count | None = None
+    """Of the last training, at most; it keeps its best epoch. Absent: five times those of a trial."""
+    train_images: Count | None = 10_000
+    """Training images of a trial: the first so many, a sample since records are shuffled globally. Absent: all."""
+    folds: int | None = Field(None, ge=2)
+    """Each trial is trained so many times, each time on all but one part of train and validation together, and is worth
+    the mean accuracy on the parts left out (k-fold cross-validation). Absent: once, measured on validation."""
+    neighbours: tuple[Count, ...] = Field((1, 3, 5, 7, 9, 13, 19, 27, 39), min_length=1)
+    """Of the family nearest: numbers of neighbours, of which cross-validation chooses."""
+    neighbour_folds: int = Field(5, ge=2)
+    """Its folds, where `folds` is absent."""
 
 
 class ClassifierEvaluationOptions(Options):
@@ -1003,6 +1039,7 @@ class Config(Options):
     classifier: ClassifierOptions = ClassifierOptions()
     classifier_evaluation: ClassifierEvaluationOptions = ClassifierEvaluationOptions()
     classify: ClassifyOptions = ClassifyOptions()
+    search: SearchOptions = SearchOptions()
 
     @model_validator(mode="before")
     @classmethod

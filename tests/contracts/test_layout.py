@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS
+from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, SEARCH
 from pipelines.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*
 
 def test_each_job_is_one_file() -> None:
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")} - {"__init__", "cli", "launch", "run", "snapshots"}
-    assert files == {*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, *CLASSIFIER_JOBS}
+    assert files == {*CHAIN, FACTORS, ABLATE, SEARCH, *IMAGE_JOBS, *CLASSIFIER_JOBS}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -1,0 +1,1 @@
+"""Searching the options of classifiers: what may be tried, what is tried next, what a trial is worth. [keras]"""

@@ -14,6 +14,7 @@ from pipelines.config import Config
 from pipelines.evaluation.ablation_view import ablation_view
 from pipelines.evaluation.charts import Node, auc_plot, flow_plot, interval_plot, shared_limits
 from pipelines.evaluation.classifier_page import section
+from pipelines.evaluation.images_view import images_view
 from pipelines.evaluation.line_charts import reliability_plot
 from pipelines.evaluation.page import configuration, curve_charts, fill, versions
 from pipelines.evaluation.showcase import Showcase, showcases
@@ -81,6 +82,7 @@ def render(
         reliability=_reliability(summary, "test"),
         ablation=ablation_view(ablation) if ablation else None,
         classifier=classifier,
+        images=images_view(config, summary, ablation),
         showcases=shown,
         features=features,
         docs=docs or {},
@@ -177,7 +179,7 @@ def _data_docs(workspace: Workspace) -> dict[str, dict[str, str]]:
 
 
 def _flow(summary: Mapping[str, Any]) -> Any:
-    """Raw rows to records, as far as the run came."""
+    """Raw rows to records, and images to vectors, as far as the run came."""
     rows, splits = summary["rows"], (summary["examples"] or {}).get("splits") or {}
     if not rows:
         return None
@@ -196,6 +198,9 @@ def _flow(summary: Mapping[str, Any]) -> Any:
         nodes.append(Node(2, f"{split} examples", found.get("rows", 0), 1, note=positives))
         if split in written:
             nodes.append(Node(3, f"{split} records", written[split], len(nodes) - 1))
+    if images := summary.get("images"):
+        nodes.append(Node(0, "images read", images["rows"]["in"], None))
+        nodes.append(Node(1, "content vectors", images["rows"]["out"], len(nodes) - 1))
     return flow_plot("From rows to records", nodes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipelines.config import Config
+from pipelines.evaluation.images import images_of
 from pipelines.storage import Workspace
 from schemas.manifest import Manifest
 
@@ -40,6 +41,7 @@ def summary_of(manifests: Mapping[str, Manifest], name: str, seconds: Mapping[st
     return {
         "name": name,
         "rows": fact("clean", "rows"),
+        "images": images_of(manifests),
         "audit": fact("audit", "audit") if _of_these_examples(manifests) else None,
         "examples": manifests["examples"].facts if "examples" in manifests else None,
         "records": _records(manifests["records"]) if "records" in manifests else None,

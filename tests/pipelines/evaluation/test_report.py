@@ -12,7 +12,7 @@ from pipelines.evaluation.report import render, write_report
 from pipelines.evaluation.showcase import Card, Showcase, showcases
 from pipelines.evaluation.summary import summarise, summary_of
 from pipelines.storage import Workspace, file_table, write_json
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, Shard, TableEntry
 
 SECTIONS = (
     "run",
@@ -229,6 +229,56 @@ def test_an_ablation_is_shown_where_there_is_one(manifests) -> None:
     assert "model.preference_dropout=1.0 0.2000 ± 0.0100 -0.0500 [-0.0700, -0.0300] ✗" in shown
     assert "model.flag=True 0.4000 ± 0.0100 +0.1500 [+0.1300, +0.1700] ✓" in shown
     assert "preference_dropout=0.5" not in shown  # the default, which stands there once
+
+
+def pictured(manifests, learns_until=1_735_689_600_000_000) -> dict[str, Manifest]:
+    """The run, its clean content made of vectors that a classifier of its own made."""
+    facts = {"classes": ["a", "b"]}
+    shard = Shard(path="a", rows=40, bytes=1, sha256="x")
+    tables = {split: TableEntry(format="tfrecord", shards=(shard,)) for split in ("train", "validation", "test")}
+    as_of = {"learns_until": learns_until}
+    records = Manifest(dataset="image_records", tables=tables, facts=facts, as_of=as_of, seed=1)
+    facts = {"parameters": 1234, "best": {"validation_accuracy": 0.875}}
+    options = {"classifier": {"family": "two_layer"}}
+    classifier = Manifest(dataset="classifier", tables={}, facts=facts, config=options, seed=1)
+    facts = {"rows": {"in": 122, "out": 120, "quarantined": 2}, "vector_length": 32}
+    parents = {m.dataset: m.content_digest for m in (records, classifier)}
+    vectors = Manifest(dataset="content_vectors", tables={}, facts=facts, parents=parents, seed=1)
+    clean = manifests["clean"].model_copy(update={"parents": {"content_vectors": vectors.content_digest}})
+    return {**manifests, "clean": clean} | {m.dataset: m for m in (records, classifier, vectors)}
+
+
+def images_section(manifests, **told) -> str:
+    page = render(CONFIG, summary_of(manifests, "shop", {}), manifests, HISTORY, SHOWN, **told)
+    outline = Outline(page)
+    assert (outline.open, outline.bare) == ([], [])
+    return page.partition('id="images"')[2].partition("</section>")[0]
+
+
+def test_images_say_what_made_their_vectors_and_how_to_see_what_they_add(manifests) -> None:
+    said = images_section(pictured(manifests))
+    for words in (
+        "120 of 122 images",
+        "vectors of 32 numbers",
+        "1,234 parameters",
+        "87.5 % of 40 others",
+        "2025-01-01",
+    ):
+        assert words in said
+    assert "thaw ablate --vary model.leave_out=[item_image]" in said
+    assert images_section(manifests) == ""
+    # Vectors that the clean content was not made of are not its.
+    older = {**pictured(manifests), "clean": manifests["clean"]}
+    assert images_section(older) == ""
+
+
+def test_images_show_what_a_model_loses_without_them(manifests) -> None:
+    found = ablation()
+    variant = found["variants"][-1]
+    without = {**variant, "name": "x", "changes": {"model.leave_out": ["item_image"]}, "is_default": False}
+    found["variants"].append(without)
+    said = images_section(pictured(manifests), ablation=found)
+    assert "item_image</th>" in said and "not measured yet" not in said
 
 
 def test_an_ablation_of_other_records_is_not_shown(tmp_path) -> None:

@@ -4,7 +4,7 @@ from jobs.launch import STAGES, job_dataset
 from pipelines.evaluation.summary import DATASETS, summary_of, terminal_table
 from schemas.manifest import Manifest, Shard, TableEntry
 
-KEYS = {"rows", "audit", "examples", "records", "metrics", "baselines", "model", "timings_s"}
+KEYS = {"rows", "images", "audit", "examples", "records", "metrics", "baselines", "model", "timings_s"}
 
 
 def value(v) -> dict:

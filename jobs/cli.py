@@ -47,7 +47,7 @@ usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
 Beside the chain:
 {factors}
 
-Beside the chain, on Beam:
+Images, on Beam; `thaw run` runs them, and train_classifier between, where items read vectors of their images:
 {beside}
 
 Classifiers of image records:

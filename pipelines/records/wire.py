@@ -54,6 +54,8 @@ def decode(data: bytes, columns: Columns) -> dict[str, Array]:
     records = np.frombuffer(data, np.uint8).reshape(-1, form.size)
     step = max(fixed.BLOCK_BYTES // form.size, 1)
     blocks = [_decode_block(records[at : at + step], form, at) for at in range(0, max(len(records), 1), step)]
+    if len(blocks) == 1:
+        return blocks[0]
     return {column.name: np.concatenate([block[column.name] for block in blocks]) for column in columns}
 
 

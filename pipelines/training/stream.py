@@ -15,7 +15,7 @@ import posixpath
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
@@ -44,6 +44,8 @@ class Stream:
     shards: tuple[tuple[str, Shard], ...]
     paths: tuple[str, ...]
     """Where TensorFlow reads each shard."""
+    spare: list[Any] = field(default_factory=list)
+    """Memory that rounds have read into, for the next ones."""
 
     def verify(self) -> None:
         """Check size and SHA-256 of every file. Raises CorruptDatasetError naming the first bad shard."""

@@ -12,6 +12,7 @@ import gzip
 import io
 import os
 import statistics
+import sys
 import tempfile
 import time
 from multiprocessing import get_context
@@ -146,6 +147,7 @@ def main() -> None:
         ratios[f"{family}_fit"] = round(speeds["memory"][0] / fit, 3)
         ratios[f"{family}_memory"] = round(speeds["disk"][0] / speeds["memory"][0], 3)
         figures |= {f"{family}_{kind}_images_per_s": round(speed[0]) for kind, speed in speeds.items()}
+        print(family, speeds, file=sys.stderr, flush=True)
         table += [[family, kind, wall, processor, wall / fit] for kind, (wall, processor) in speeds.items()]
     header = ["network", "what", "images/s", "images/s of the processor", "of the faster fit"]
     report("images_per_s", header, table, ratios=ratios, figures=figures)

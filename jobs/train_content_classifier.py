@@ -13,6 +13,7 @@ import numpy as np
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
 from jobs.train_classifier import costs, weights_digest
+from pipelines.config import AugmentOptions
 from pipelines.content.items import counts_by_split, fit_items, labelled_items
 from pipelines.errors import ConfigError
 from pipelines.models.saved_classifier import model_file
@@ -27,6 +28,11 @@ def run(context: Context) -> Draft:
     config, options, staging = context.config, context.config.classifier, context.staging
     if options.label is None:
         raise ConfigError("classifier.label must name a category of items to tell, got none; set it, or --label COLUMN")
+    if options.augment != AugmentOptions():
+        raise ConfigError(
+            "classifier.augment must be left out for items' content, it changes images; remove it, or set each of its "
+            "options to its default"
+        )
     items = context.parents["clean"].read_table("items")
     table = labelled_items(items, options.label, config.content_kinds("item"), config.split, config.seed)
     for reason, count in table.left_out.items():

@@ -89,6 +89,10 @@ def test_what_is_no_category_and_items_without_anything_else_are_told(workspace)
         trained(workspace, label="price")
     with pytest.raises(ConfigError, match="got none; set it, or --label"):
         trained(workspace)
+    with pytest.raises(ConfigError, match=r"classifier\.augment must be left out for items"):
+        trained(workspace, label="genre", augment={"flip": True})
+    with pytest.raises(ConfigError, match=r"must go to linear or two_layer, got classifier\.family plain"):
+        trained(workspace, label="genre", family="plain")
     with pytest.raises(ConfigError, match="must have content beside 'genre'"):
         labelled_items(pa.Table.from_pylist(items(4)), "genre", {"genre": "category"}, SplitOptions(), 1)
     table = labelled_items(pa.Table.from_pylist(items(4)), "genre", KINDS, SplitOptions(), 3)

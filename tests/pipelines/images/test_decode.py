@@ -159,3 +159,7 @@ def test_an_image_of_the_wanted_shape_is_turned_wherever_it_says_so(options, pla
     found = pixels(options, data, channels=1)[:, :, 0]
     assert found[:3].max() < 60
     assert found[3:].min() > 200
+
+
+def test_an_image_of_one_pixel_fills_the_whole_shape(options) -> None:
+    assert (pixels(options, saved(Image.new("RGB", (1, 1), (10, 20, 30)))) == (10, 20, 30)).all()

@@ -77,3 +77,10 @@ def test_nothing_to_train_on_and_labels_of_no_class_are_told() -> None:
     whole = images()
     with pytest.raises(InputError, match=r"a label must be from 0 to 1"):
         trained(train=LabelledImages(whole.ids, whole.images, whole.labels + 1))
+
+
+def test_images_of_one_pixel_are_classified_too() -> None:
+    labels = np.arange(32) % 2
+    one = LabelledImages(images(32).ids, (labels * 200).astype(np.uint8).reshape(-1, 1, 1, 1), labels)
+    learned = trained(one, one, epochs=8, schedule={"learning_rate": 0.1}).history.best
+    assert learned.metrics["validation_accuracy"] == 1.0

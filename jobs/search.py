@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import fsspec
 import keras
 
 from jobs.launch import (
@@ -43,7 +44,7 @@ from pipelines.search.page import page
 from pipelines.search.space import NEAREST, NO_TRICKS, Changes, applied, final_epochs, spaces, trial_epochs
 from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
 from pipelines.search.trial import Fit, Fold, GivenUpError, fit, fit_nearest, folds_of, images_per_s, neighbour_curves
-from pipelines.storage import Dataset, Workspace, require_folder, write_file, write_json
+from pipelines.storage import Dataset, Workspace, require_folder, write_json
 from pipelines.tracking.searches import TrackedSearch, make_challenger, tracked_search
 from pipelines.training.images import image_shape, read_images
 from pipelines.training.network import Epoch
@@ -51,6 +52,8 @@ from schemas.manifest import digest
 
 TRIALS = "search_trials"
 """The dataset of which each trial is a version."""
+PAGE = "search.html"
+"""The page beside the datasets; it has speeds, which differ from run to run."""
 EXAMPLES = """examples:
   thaw search --data FOLDER_OF_CLASSES --minutes 20 --out out/pictures
   thaw search --data FOLDER_OF_CLASSES --trials 30 --folds 5            (the same trials on every machine)
@@ -90,13 +93,9 @@ def run(context: Context) -> Draft:
             "finals": finals_of(finalists_of(trials), final_epochs(options, rows), budget.left()),
         }
         speeds = {str(trial["number"]): trial["speed"] for trial in trials}
-        shown = page(config.name, results, speeds)
         found = {"validation_accuracy": best["accuracy"], "trials": len(trials)}
-        tracked.log_texts({"search.html": shown}, found)
-    tables = {
-        "results": write_json(context.staging, "results.json", results),
-        "page": write_file(context.staging, "search.html", shown.encode()),
-    }
+        tracked.log_texts({PAGE: page(config.name, results, speeds)}, found)
+    tables = {"results": write_json(context.staging, "results.json", results)}
     facts = {"trials": len(trials), "best": {"family": best["family"], "accuracy": best["accuracy"]}}
     return Draft(tables, facts, notes={"run_id": tracked.run_id, "speeds": speeds})
 
@@ -292,6 +291,10 @@ def search(config: Config, workspace: Workspace, data: str | None, *, force: boo
     judged = changed(chosen, {"classifier_evaluation.split": "validation"})
     evaluation = execute(job_named("evaluate_classifier"), judged, workspace, data)
     say(outcome_line("evaluate_classifier", evaluation))
+    path = f"{workspace.root}/{PAGE}"
+    fs, inside = fsspec.core.url_to_fs(path)
+    fs.pipe_file(inside, page(config.name, results, found.dataset.manifest.notes["speeds"]).encode())
+    say(f"page: {path}")
     report(found.dataset, results, final, [(one[0]["family"], one[2].dataset) for one in trained], best.dataset)
     return 0
 
@@ -324,7 +327,6 @@ def report(
     ]
     sys.stdout.write("\n".join(out) + "\n")
     sys.stdout.flush()
-    say(f"page: {found.table_paths('page')[0]}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -95,8 +95,8 @@ def as_yaml(changes: Mapping[str, Any]) -> str:
       schedule:
         learning_rate: 0.001
     """
-    section: dict[str, Any] = {}
-    for key, value in changes.items():
+    section: dict[str, Any] = {"family": changes["family"]}
+    for key, value in sorted(changes.items()):
         if value is None:
             continue
         *parts, last = key.split(".")

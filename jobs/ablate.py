@@ -12,6 +12,8 @@ import json
 import shlex
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import fsspec
@@ -22,8 +24,11 @@ from jobs.launch import Context, Draft, Job, add_shorthand, code_version, find_o
 from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
 from pipelines.evaluation.ablation import Samples, Variant, compared, from_bytes, rows_of, to_bytes, told, variants_of
+from pipelines.evaluation.ablation_images import AblatedClassifiers
+from pipelines.evaluation.ablation_view import ablation_view
 from pipelines.evaluation.evaluate import MODEL, sample_split
 from pipelines.evaluation.inputs import Measurable, read_measurable
+from pipelines.evaluation.page import fill
 from pipelines.evaluation.rankers import Towers
 from pipelines.evaluation.summary import headline_metrics
 from pipelines.records.audited import require_audit
@@ -36,32 +41,36 @@ SPLIT = "validation"
 TRIALS = "ablation_trials"
 """The dataset of which each training with its measurements is a version."""
 SECTIONS = ("model", "training", "evaluation", "labels", "factors")
-"""What a trial depends on, besides its seed."""
+"""What a trial of the towers depends on, besides its seed."""
 EXAMPLES = """examples:
   thaw ablate --config conf/demo.yaml --out out/demo --vary model.preference_dropout=0,0.25,0.5,0.75,1
   thaw ablate … --vary training.losses.mask_known=true,false --vary training.losses.log_q=true,false
   thaw ablate … --variant "pointwise alone: training.losses.softmax=0 training.losses.catalogue_negatives=0"
   thaw ablate … --seeds 3 --train-shards 2 --set training.epochs=4    (a quick look)
+  thaw ablate --config conf/fashion_mnist.yaml --out OUT --vary classifier.tricks.blur_pool=false,true    (images)
 
---out is the folder of a `thaw run` up to write_records (and compute_factors, where variants need factors). The same
+--out is the folder of a `thaw run` up to write_records (and compute_factors, where variants need factors); for options
+of `classifier`, that of `thaw write_image_records`. The same
 under `ablation` in YAML: vary, variants, seeds, train_shards. Each training is kept: a run that was stopped goes on
 where it was, and more variants or seeds train only what is new.
-A cap is of work (epochs, shards), never of time, so that the result does not depend on the machine."""
+Cap the work (epochs, shards) where the result is not to depend on the machine; classifier.minutes caps time."""
 
 
 def run(context: Context) -> Draft:
     """Train what is not there yet, a seed of every variant after the other, and compare."""
     config, options = context.config, context.config.ablation
-    records = _capped(context.parents["records"], options.train_shards)
+    images = options.of_classifiers
+    records = _capped(context.parents["image_records" if images else "records"], options.train_shards)
     variants = variants_of(config)
-    for variant in variants:
+    for variant in variants if not images else ():
         require_audit(records.manifest, variant.config.training.allow_unaudited)
     if not records.manifest.tables[SPLIT].rows:
         raise InputError(
-            "an ablation needs validation rows to measure on, the records have none; widen split.validation_share"
+            "an ablation needs validation rows to measure on, the records have none; widen "
+            + ("images.validation_share" if images else "split.validation_share")
         )
     seeds = range(config.seed, config.seed + options.seeds)
-    trials = _Trials(context, records)
+    trials = _Classifiers(context, records) if images else _Towers(context, records)
     found: dict[str, list[Samples]] = {variant.name: [] for variant in variants}
     best: dict[str, list[int]] = {variant.name: [] for variant in variants}
     # Seed by seed: a run that is stopped has whole rounds, which fewer seeds can be read from.
@@ -75,7 +84,8 @@ def run(context: Context) -> Draft:
         "split": SPLIT,
         "seeds": list(seeds),
         "train_rows": records.manifest.tables["train"].rows,
-        "epochs": max(variant.config.training.epochs for variant in variants),
+        "epochs": max((v.config.classifier if images else v.config.training).epochs for v in variants),
+        "interval": "images and seeds" if images else "users",
         "variants": [
             {
                 "name": v.name,
@@ -84,39 +94,51 @@ def run(context: Context) -> Draft:
                 "best_epochs": best[v.name],
                 **row,
             }
-            for v, row in zip(variants, compared(found).values(), strict=True)
+            for v, row in zip(variants, compared(found, of_seeds=images).values(), strict=True)
         ],
     }
     for line in told(results):
         context.say(line)
     facts = {key: results[key] for key in ("split", "seeds", "train_rows", "epochs")}
+    page = fill("ablation.html.j2", name=config.name, ablation=ablation_view(results))
     return Draft(
-        tables={"results": write_json(context.staging, "results.json", results)},
+        tables={
+            "results": write_json(context.staging, "results.json", results),
+            "page": write_file(context.staging, "ablation.html", page.encode()),
+        },
         facts={**facts, "variants": [variant.name for variant in variants]},
         as_of=records.manifest.as_of,
     )
 
 
-class _Trials:
+class _Trials(ABC):
     """Trainings and what they are worth: found where they were done before, else done and published one by one."""
 
     def __init__(self, context: Context, records: Dataset) -> None:
         self._context, self._records = context, records
-        self._factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
-        self._measurable: Measurable | None = None
+
+    @abstractmethod
+    def reads(self, config: Config) -> Mapping[str, Dataset]:
+        """The parents that a trial of this configuration reads, and no others: they are part of its key."""
+
+    @abstractmethod
+    def sections(self) -> tuple[str, ...]:
+        """What a trial depends on, besides its seed."""
+
+    @abstractmethod
+    def trained(self, config: Config) -> tuple[Samples, Any]:
+        """What a training is worth, and its history."""
 
     def of(self, variant: Variant, seed: int) -> tuple[Samples, int, str]:
         """Its samples, its best epoch, and a line about it."""
         config = variant.config.model_copy(update={"seed": seed})
-        # Only what it reads: a variant that needs factors must not make the others train again.
-        read = {n: p for n, p in self._context.parents.items() if n != "factors" or needs_factors(config)}
-        made_from = lineage(read)
+        made_from = lineage(self.reads(config))
         key = digest(
             [
                 TRIALS,
                 seed,
                 self._context.config.seed,
-                relevant(config, SECTIONS),
+                relevant(config, self.sections()),
                 [shard.sha256 for shard in self._records.manifest.tables["train"].shards],
                 made_from,
                 keras.backend.backend(),
@@ -129,7 +151,7 @@ class _Trials:
             key,
             lambda staging: self._draft(config, staging),
             config=config,
-            sections=SECTIONS,
+            sections=self.sections(),
             parents=made_from,
             force=False,
             started=time.monotonic(),
@@ -144,10 +166,7 @@ class _Trials:
         return samples, facts["best_epoch"], line
 
     def _draft(self, config: Config, staging: str) -> Draft:
-        factors = self._factors if needs_factors(config) else None
-        trained = train_towers(config, self._records, factors)
-        samples = self._measured(trained)
-        history = trained.history
+        samples, history = self.trained(config)
         tables = {
             "samples": write_file(staging, "samples.npy", to_bytes(samples)),
             "history": write_json(staging, "history.json", history.to_json()),
@@ -155,6 +174,28 @@ class _Trials:
         # What hundreds of trainings leave in Keras's own registers would fill the memory.
         keras.utils.clear_session()
         return Draft(tables, {"rows": rows_of(samples), "best_epoch": history.best_epoch})
+
+
+class _Towers(_Trials):
+    """Of the recommender."""
+
+    def __init__(self, context: Context, records: Dataset) -> None:
+        super().__init__(context, records)
+        self._factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
+        self._measurable: Measurable | None = None
+
+    def reads(self, config: Config) -> Mapping[str, Dataset]:
+        """A variant that needs factors must not make the others train again."""
+        return {n: p for n, p in self._context.parents.items() if n != "factors" or needs_factors(config)}
+
+    def sections(self) -> tuple[str, ...]:
+        """Those of model and measurement."""
+        return SECTIONS
+
+    def trained(self, config: Config) -> tuple[Samples, Any]:
+        """Train, and rank the catalogue of the validation moments."""
+        trained = train_towers(config, self._records, self._factors if needs_factors(config) else None)
+        return self._measured(trained), trained.history
 
     def _measured(self, trained: Trained) -> Samples:
         config = self._context.config
@@ -164,6 +205,27 @@ class _Trials:
         # One seed for all: ties, clocks and resamples must be the same for every trial.
         found = sample_split(self._measurable, SPLIT, {MODEL: Towers(trained.scorer)}, config.evaluation, config.seed)
         return found.measured[MODEL]
+
+
+class _Classifiers(_Trials):
+    """Of image records."""
+
+    def __init__(self, context: Context, records: Dataset) -> None:
+        super().__init__(context, records)
+        config = context.config
+        self._ablated = AblatedClassifiers(records, SPLIT, config.evaluation.bootstrap, config.seed)
+
+    def reads(self, config: Config) -> Mapping[str, Dataset]:
+        """The images."""
+        return self._context.parents
+
+    def sections(self) -> tuple[str, ...]:
+        """Those of the classifier and its measurement."""
+        return ("classifier", "evaluation")
+
+    def trained(self, config: Config) -> tuple[Samples, Any]:
+        """Train, and look at the validation images."""
+        return self._ablated.trial(config.classifier, config.seed)
 
 
 def _capped(records: Dataset, shards: int | None) -> Dataset:
@@ -211,7 +273,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What to vary, and how often to train."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    vary = "one option of model or training and the values it takes; another --vary for another (ablation.vary)"
+    vary = "an option of model, training or classifier and its values; another --vary for another (ablation.vary)"
     variant = "options that change together, under a name; may be repeated (ablation.variants)"
     for flag, override, form, meaning in (
         ("--vary", vary_override, "KEY=V1,V2", vary),
@@ -230,13 +292,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_shorthand(parser, "--train-shards", "ablation.train_shards", "N", "train on so many shards alone")
 
 
+def needed(config: Config) -> tuple[str, ...]:
+    """Image records for classifiers; for towers what they are trained and measured on."""
+    if config.ablation.of_classifiers:
+        return ("image_records",)
+    factors = any(needs_factors(variant.config) for variant in variants_of(config))
+    return ("records", "examples", "clean", *(("factors",) if factors else ()))
+
+
 JOB = Job(
     name="ablate",
     dataset="ablation",
-    parents=("records", "examples", "clean"),
-    sections=("ablation", *SECTIONS),
+    parents=(),
+    sections=("ablation", "classifier", *SECTIONS),
     run=run,
-    needs=lambda config: ("factors",) if any(needs_factors(v.config) for v in variants_of(config)) else (),
+    needs=needed,
     depends=lambda config: str(keras.backend.backend()),
     arguments=arguments,
 )

@@ -574,7 +574,7 @@ class EvaluationOptions(Options):
 
 class AblationOptions(Options):
     """What `thaw ablate` changes, one thing at a time. Every variant trains on the same records; keys are those of
-    `model` and `training`, written as for --set."""
+    `model` and `training`, or of `classifier`, written as for --set."""
 
     vary: dict[str, tuple[Any, ...]] = {}
     """Option -> the values it is to take: `model.preference_dropout: [0, 0.5, 1]`."""
@@ -587,13 +587,26 @@ class AblationOptions(Options):
 
     @model_validator(mode="after")
     def _within_training(self) -> "AblationOptions":
-        for key in (*self.vary, *(key for changes in self.variants.values() for key in changes)):
-            if key.partition(".")[0] not in ("model", "training") or "." not in key:
+        keys = [*self.vary, *(key for changes in self.variants.values() for key in changes)]
+        for key in keys:
+            if key.partition(".")[0] not in ("model", "training", "classifier") or "." not in key:
                 raise ValueError(
-                    f"what is varied must be an option of `model` or `training`, because all variants train on the "
-                    f"same records, got {key!r}; to compare other options, run `thaw run` once for each"
+                    f"what is varied must be an option of `model`, `training` or `classifier`, because all variants "
+                    f"train on the same records, got {key!r}; to compare other options, run `thaw run` once for each"
                 )
+        if self.of_classifiers and not all(key.startswith("classifier.") for key in keys):
+            raise ValueError(
+                f"what is varied must be options of `classifier` alone or of the towers alone, got {sorted(keys)}; run "
+                "`thaw ablate` once for each"
+            )
         return self
+
+    @property
+    def of_classifiers(self) -> bool:
+        """Whether classifiers are trained, on image records, in place of towers."""
+        return any(
+            key.startswith("classifier.") for key in (*self.vary, *(k for c in self.variants.values() for k in c))
+        )
 
 
 class TrackingOptions(Options):

@@ -90,14 +90,14 @@ def rankers_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def headline_metrics(metrics: Iterable[str]) -> list[str]:
-    """The few that stand for all: recall of the longest list, NDCG, AUC.
+    """The few that stand for all: recall of the longest list, NDCG, AUC; of classifiers accuracy and loss.
 
     >>> headline_metrics(["recall@10", "recall@100", "ndcg@10", "auc"])
     ['recall@100', 'ndcg@10', 'auc']
     """
     measured = list(metrics)
     recalls = sorted((m for m in measured if m.startswith("recall@")), key=lambda m: int(m.partition("@")[2]))
-    return [m for m in (*recalls[-1:], "ndcg@10", "auc") if m in measured]
+    return [m for m in (*recalls[-1:], "ndcg@10", "auc", "accuracy", "log_loss") if m in measured]
 
 
 def difference_lines(differences: Mapping[str, Any] | None) -> list[str]:

@@ -11,8 +11,9 @@ from jobs.launch import execute
 from pipelines.config import changed
 from pipelines.errors import InputError, LeakageError
 from pipelines.evaluation.intervals import Sample
-from pipelines.storage import write_file, write_json
+from pipelines.storage import Workspace, write_file, write_json
 from schemas.manifest import Manifest, TableEntry
+from tests.pipelines.training.image_records import publish_images, spots
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_records_that_no_audit_has_passed_or_that_cannot_be_measured_on_are_refu
         (["--vary", "model.preference_dropout="], "--vary must look like"),
         (["--variant", "softmax alone"], "--variant must look like 'NAME: a.b=value c.d=value', got 'softmax alone'"),
         (["--variant", "x: training.epochs"], "--variant must look like"),
-        (["--vary", "labels.threshold=1,2"], "must be an option of `model` or `training`"),
+        (["--vary", "labels.threshold=1,2"], "must be an option of `model`, `training` or `classifier`"),
         (
             ["--vary", "model.missing=zero", "--seeds", "0"],
             "`ablation.seeds`: Input should be greater than or equal to 1",
@@ -145,3 +146,28 @@ def test_arguments_add_up_to_what_a_configuration_says(workspace, monkeypatch) -
     assert seen[0].vary == {"model.tower_units": ([64], [32, 16]), "model.missing": ("zero",)}
     assert seen[0].variants == {"a b": {"training.epochs": 2, "training.losses.in_batch": "all"}}
     assert (seen[0].seeds, seen[0].train_shards) == (3, 1)
+
+
+def test_classifiers_are_ablated_on_image_records_paired_by_image_and_seed(tmp_path, config, capsys) -> None:
+    workspace = Workspace.open(str(tmp_path / "images"))
+    publish_images(workspace, {"train": spots(40), "validation": spots(30, 1), "test": spots(10, 2)})
+    given = {
+        "ablation": {"vary": {"classifier.schedule.learning_rate": [0.001, 1e-9]}, "seeds": 2},
+        "classifier": {"epochs": 1, "batch_size": 8},
+    }
+    chosen = changed(config, given)
+    found = execute(ablate.JOB, chosen, workspace, None).dataset
+    results = found.read_json("results")
+    default, same, hardly = results["variants"]
+    assert same["is_default"] and same["metrics"] == default["metrics"]
+    accuracy, loss = (default["metrics"]["all"][name] for name in ("accuracy", "log_loss"))
+    assert (accuracy["value"], accuracy["n"]) == (1.0, 30) and loss["value"] < np.log(2)
+    beside = hardly["differences"]["all"]["log_loss"]
+    assert beside["value"] == pytest.approx(np.log(2) - loss["value"], abs=1e-3) and beside["low"] > 0
+    assert (results["interval"], results["train_rows"]) == ("images and seeds", 40)
+    assert "over images and seeds" in found.read_text("page")
+    told = capsys.readouterr().err
+    assert told.count("(found)") == 2 and "accuracy, all" in told
+    # What the towers are trained with is no affair of a classifier's.
+    execute(ablate.JOB, changed(chosen, {"training.epochs": 3}), workspace, None)
+    assert capsys.readouterr().err.count("(found)") == 6

@@ -45,13 +45,18 @@ def test_each_value_and_each_named_set_is_a_variant_and_changes_nothing_else() -
         ({}, r"must have something to vary, got nothing; add --vary"),
         (
             {"vary": {"content.ngrams": [2]}},
-            r"`model` or `training`, because .* got 'content.ngrams'; .*`thaw run` once",
+            r"`training` or `classifier`, because .* got 'content.ngrams'; .*`thaw run` once",
         ),
         (
             {"vary": {"model.preference_dropout": [2]}},
             r"variant `model.preference_dropout=2` must be .*less than or equal",
         ),
         ({"vary": {"model.preference_dropot": [0]}}, r"did you mean `preference_dropout`"),
+        (
+            {"vary": {"model.preference_dropout": [0], "classifier.width": [0.5]}},
+            r"options of `classifier` alone or of the towers alone, got .*run `thaw ablate` once for each",
+        ),
+        ({"vary": {"classifier.tricks.blur_pol": [True]}}, r"did you mean `blur_pool`"),
         ({"variants": {"default": {"training.epochs": 1}}}, r"names of their own, got `default`"),
         (
             {"variants": {"go on": {"training.start_from": "models:/x/1"}}},
@@ -126,3 +131,20 @@ def test_a_person_is_told_how_far_each_variant_is_from_the_default() -> None:
     assert head.split("  ")[0] == "validation, 2 seeds"
     assert [line.split()[0] for line in lines] == ["default", "model.x=1", "model.x=0"]
     assert "0.2500 +0.0500 [+0.0500, +0.0500]" in lines[1] and "+" not in lines[0]
+
+
+def test_an_interval_over_seeds_too_is_wider_by_what_few_seeds_leave_open() -> None:
+    seeds = [samples(value, spread=(-0.03, -0.01, 0.0, 0.01, 0.03)) for value in (0.1, 0.2, 0.3)]
+    of_users, of_both = (
+        compared({"default": seeds, "same": seeds}, of_seeds=flag)["default"]["metrics"]["all"]["ndcg@10"]
+        for flag in (False, True)
+    )
+    # Student's t of three seeds is 4.3027; the deviation is 0.1.
+    half = np.hypot(0.2 - of_users["low"], 4.302653 * 0.1 / 3**0.5)
+    assert of_both["low"] == pytest.approx(0.2 - half, abs=1e-5)
+    assert of_both["high"] == pytest.approx(0.2 + half, abs=1e-5)
+    # The same seeds are no further apart for it: differences are paired by seed.
+    same = compared({"default": seeds, "same": seeds}, of_seeds=True)["same"]["differences"]["all"]["ndcg@10"]
+    assert (same["low"], same["high"]) == (0.0, 0.0)
+    one = compared({"default": seeds[:1]}, of_seeds=True)["default"]["metrics"]["all"]["ndcg@10"]
+    assert one["low"] == compared({"default": seeds[:1]})["default"]["metrics"]["all"]["ndcg@10"]["low"]

@@ -41,7 +41,17 @@ from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.search.budget import Budget, finals_of
 from pipelines.search.choice import Chooser, Proposal
 from pipelines.search.page import page
-from pipelines.search.space import NEAREST, NO_TRICKS, Changes, applied, final_epochs, spaces, trial_epochs
+from pipelines.search.space import (
+    NEAREST,
+    NO_TRICKS,
+    NOT_OF_FLAT,
+    Changes,
+    applied,
+    final_epochs,
+    kind_of,
+    spaces,
+    trial_epochs,
+)
 from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
 from pipelines.search.trial import Fit, Fold, GivenUpError, fit, fit_nearest, folds_of, images_per_s, neighbour_curves
 from pipelines.storage import Dataset, Workspace, require_folder, write_json
@@ -199,7 +209,8 @@ class _Trials:
         trial["speed"] = {**manifest.notes, "seconds": manifest.seconds}
         state = "found" if outcome.reused else f"{manifest.seconds:.1f} s"
         accuracy = "given up" if trial["accuracy"] is None else f"{trial['accuracy']:.4f}"
-        varied = {key: value for key, value in changes.items() if key not in _UNSAID}
+        unsaid = {*_UNSAID, *(NOT_OF_FLAT if kind_of(family) == "flat" else NO_TRICKS)}
+        varied = {key: value for key, value in changes.items() if key not in unsaid}
         said = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in varied.items())
         self._context.say(f"[{number}] {family:<13} {accuracy:<8}  {said}  ({state})")
         return trial, outcome.reused
@@ -233,7 +244,7 @@ class _Trials:
         return Draft({}, facts, notes=notes)
 
 
-_UNSAID = ("family", "epochs", "minutes", "stem", "optimizer.name", *NO_TRICKS)
+_UNSAID = ("family", "epochs", "minutes", "stem", "optimizer.name")
 
 
 def _short(value: Any) -> str:

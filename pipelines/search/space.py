@@ -17,7 +17,7 @@ SMALL_SIDE = 48
 
 NEAREST = "nearest"
 KINDS = {
-    "convolutional": ("mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"),
+    "convolutional": ("plain", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"),
     "flat": (NEAREST, "linear", "two_layer"),
 }
 """Families that may be compared after a short training."""
@@ -87,13 +87,19 @@ def _choice(*values: Any) -> CategoricalDistribution:
 
 
 NO_TRICKS: Changes = {"tricks.squeeze_excitation": 0, "tricks.blur_pool": False, "tricks.drop_path": 0.0}
+_NO_AUGMENTATION: Changes = {
+    "augment.flip": False, "augment.crop": 0, "augment.rand_augment": 0, "augment.erasing": 0.0,
+    "augment.mixup": 0.0, "augment.cutmix": 0.0,
+}  # fmt: skip
+NOT_OF_FLAT: Changes = {**NO_TRICKS, **_NO_AUGMENTATION}
+"""What a configuration may have for a network, and flat classifiers do not take or do not gain by."""
 _FALLING = _choice("cosine", "one_cycle")
 
 
 def _flat(varies: dict[str, BaseDistribution], usual: Changes) -> Space:
     """A classifier of flat pixels: it learns what is where, so that moving images about only confuses it."""
     return Space(
-        {"optimizer.name": "adamw", **NO_TRICKS},
+        {"optimizer.name": "adamw", **NOT_OF_FLAT},
         {"schedule.learning_rate": 1e-3, "schedule.name": "cosine", "optimizer.weight_decay": 1e-2, **usual},
         {
             "schedule.learning_rate": _rate(1e-4, 1e-2),
@@ -134,7 +140,7 @@ def _convolutional(widths: tuple[float, ...], usual_width: float, residual: bool
 
 
 _SPACES = {
-    NEAREST: Space(dict(NO_TRICKS), {}),
+    NEAREST: Space(dict(NOT_OF_FLAT), {}),
     "linear": _flat(
         {"loss.name": _choice("cross_entropy", "multiclass_svm")},
         {"loss.name": "cross_entropy"},
@@ -142,6 +148,7 @@ _SPACES = {
     "two_layer": _flat(
         {"hidden": _choice(100, 200, 400, 800), "dropout": _choice(0.0, 0.2, 0.5)}, {"hidden": 400, "dropout": 0.2}
     ),
+    "plain": _convolutional((0.5, 1.0, 1.5), 1.0, residual=False),
     "mobilenet_v1": _convolutional((0.25, 0.5, 1.0), 0.25, residual=False),
     "mobilenet_v2": _convolutional((0.25, 0.5, 1.0), 0.25, residual=True),
     "shufflenet_v1": _convolutional((0.25, 0.5, 1.0), 0.5, residual=True),

@@ -35,7 +35,7 @@ from pipelines.records.audited import require_audit
 from pipelines.retrieval.factors import Factors
 from pipelines.storage import Dataset, write_file, write_json
 from pipelines.training.towers import Trained, needs_factors, train_towers
-from schemas.manifest import digest
+from schemas.manifest import Manifest, digest
 
 SPLIT = "validation"
 TRIALS = "ablation_trials"
@@ -73,12 +73,14 @@ def run(context: Context) -> Draft:
     trials = _Classifiers(context, records) if images else _Towers(context, records)
     found: dict[str, list[Samples]] = {variant.name: [] for variant in variants}
     best: dict[str, list[int]] = {variant.name: [] for variant in variants}
+    seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
     # Seed by seed: a run that is stopped has whole rounds, which fewer seeds can be read from.
     for number, seed in enumerate(seeds):
         for place, variant in enumerate(variants, 1):
-            samples, best_epoch, line = trials.of(variant, seed)
+            samples, trial, line = trials.of(variant, seed)
             found[variant.name].append(samples)
-            best[variant.name].append(best_epoch)
+            best[variant.name].append(trial.facts["best_epoch"])
+            seconds[variant.name].append(trial.seconds)
             context.say(f"[{number * len(variants) + place}/{len(variants) * len(seeds)}] {line}")
     results = {
         "split": SPLIT,
@@ -108,6 +110,7 @@ def run(context: Context) -> Draft:
         },
         facts={**facts, "variants": [variant.name for variant in variants]},
         as_of=records.manifest.as_of,
+        notes={"seconds": seconds},
     )
 
 
@@ -129,8 +132,8 @@ class _Trials(ABC):
     def trained(self, config: Config) -> tuple[Samples, Any]:
         """What a training is worth, and its history."""
 
-    def of(self, variant: Variant, seed: int) -> tuple[Samples, int, str]:
-        """Its samples, its best epoch, and a line about it."""
+    def of(self, variant: Variant, seed: int) -> tuple[Samples, Manifest, str]:
+        """Its samples, its manifest, and a line about it."""
         config = variant.config.model_copy(update={"seed": seed})
         made_from = lineage(self.reads(config))
         key = digest(
@@ -163,7 +166,7 @@ class _Trials(ABC):
         values = [f"{m} {samples['all'][m].value:.4f}" for m in headline_metrics(samples["all"])]
         state = "found" if outcome.reused else f"{outcome.seconds:.1f} s"
         line = f"{variant.name}, seed {seed}: {', '.join(values)}, best epoch {facts['best_epoch']}  ({state})"
-        return samples, facts["best_epoch"], line
+        return samples, outcome.dataset.manifest, line
 
     def _draft(self, config: Config, staging: str) -> Draft:
         samples, history = self.trained(config)

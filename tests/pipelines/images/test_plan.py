@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import ConfigError, ImageOptions
@@ -29,6 +29,7 @@ def test_an_id_is_a_function_of_the_name_alone() -> None:
     assert example_id("p/1.jpg") == "d2bd4559be9344c89b5aebfbf3d0bad8"
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_the_plan_does_not_depend_on_the_order_of_the_listing(random) -> None:
     rows = named(40)
@@ -67,6 +68,7 @@ TIMES = st.none() | st.integers(0, 9)
 SPLIT = st.sampled_from([None, "train", "validation", "test"])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TIMES, SPLIT, st.sampled_from("abc")), min_size=1))
 def test_no_image_of_a_later_time_is_learned_from_whatever_its_source_says(said) -> None:
     rows = [
@@ -82,6 +84,7 @@ def test_no_image_of_a_later_time_is_learned_from_whatever_its_source_says(said)
     assert plan.rows.num_rows + plan.later_classes == len(rows)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(SPLIT, st.sampled_from("abc"))))
 def test_the_cut_leaves_each_class_an_image_to_train_on(said) -> None:
     rows = [{"name": f"p/{n}.jpg", "split": split, "label": label} for n, (split, label) in enumerate(said)]

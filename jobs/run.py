@@ -42,7 +42,7 @@ def run_chain(
     if not config.demo or data is not None:
         needless.add("generate_demo")
     names = [name for name in STAGES[: STAGES.index(until) + 1] if name not in needless]
-    if "train_dropoutnet" in names and "://" in workspace.root:
+    if {"train_classifier", "train_dropoutnet"} & set(names) and "://" in workspace.root:
         # Said now, and not after hours of Spark.
         importlib.import_module("pipelines.tracking.store").tracking_uri(config, workspace.root)
     seconds: dict[str, float] = {}

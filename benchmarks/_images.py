@@ -125,16 +125,21 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     )
 
 
+def told(values: Sequence[float]) -> str:
+    """Mean and interval, as text."""
+    mean, half = over_seeds(values)
+    return f"{mean:.4f}" + (f" ± {half:.4f}" if len(values) > 1 else "")
+
+
 def row(name: str, runs: Sequence[Trained]) -> list[Any]:
     """A line of the table."""
-    test, half = over_seeds([run.test for run in runs])
     return [
         name,
         f"{runs[0].parameters:,}",
         f"{runs[0].multiply_adds / 1e6:.2f} M",
         len(runs),
         f"{np.mean([run.validation for run in runs]):.4f}",
-        f"{test:.4f}" + (f" ± {half:.4f}" if len(runs) > 1 else ""),
+        told([run.test for run in runs]),
         f"{np.mean([run.minutes for run in runs]):.2f}",
     ]
 

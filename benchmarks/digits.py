@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyp
 from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
 from sklearn.svm import LinearSVC  # type: ignore[import-untyped]
 
-from benchmarks._images import SEEDS, over_seeds
+from benchmarks._images import SEEDS, over_seeds, told
 from benchmarks._report import report
 from pipelines.config import ClassifierOptions
 from pipelines.models.nearest import NearestNeighbours
@@ -55,9 +55,8 @@ def main() -> None:
             options = ClassifierOptions.model_validate(RECIPE | more)
             trained = train_network(options, rows_of_half, None, digits.target_names.astype(str), seed=seed)
             found.append(float((scores_of(trained.model, images[half:]).argmax(axis=1) == labels[half:]).mean()))
-        mean, interval = over_seeds(found)
-        rows.append([f"ours, {name}", f"{mean:.4f} ± {interval:.4f}"])
-        figures[name] = round(mean, 4)
+        rows.append([f"ours, {name}", told(found)])
+        figures[name] = round(over_seeds(found)[0], 4)
     for name, model in PEERS.items():
         right = float(
             (model.fit(digits.data[:half], labels[:half]).predict(digits.data[half:]) == labels[half:]).mean()

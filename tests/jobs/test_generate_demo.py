@@ -16,7 +16,8 @@ def test_it_publishes_the_files_that_the_configuration_maps(tmp_path) -> None:
     made = execute(JOB, config, Workspace.open(str(tmp_path / "out")), None).dataset
     made.verify()
     folder = Path(made.path)
-    for source in (*config.source.interactions, *config.source.items, *config.source.users):
+    contents = [source for source in (*config.source.items, *config.source.users) if source.dataset is None]
+    for source in (*config.source.interactions, *contents, *config.images.sources):
         assert (folder / source.path).exists()
     assert all((folder / path).is_file() for path in config.source.truth.values())
     planted = made.manifest.facts["planted"]

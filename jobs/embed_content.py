@@ -5,6 +5,7 @@ classifier up to its features, which `thaw run` trains before. Images that canno
 """
 
 import argparse
+import posixpath
 import sys
 
 import fsspec
@@ -22,12 +23,18 @@ from pipelines.images.own_encoder import learns_until, trains_encoder
 from pipelines.images.plan import check_share, plan_vectors
 from pipelines.images.read import quarantine_table
 from pipelines.images.records import work_folder
+from pipelines.images.standard import SAMPLE, standardised
+from pipelines.models.saved_classifier import keras_file
 from pipelines.records.shard_file import remove_strays
 from pipelines.storage import Dataset
+from pipelines.training.images import open_images
 from schemas.classifier import ClassifierState
 from schemas.columns import TIME_MIN_US
 from schemas.interactions import QUARANTINE
 from schemas.manifest import digest
+
+ENCODER = "encoder.keras"
+"""The file of the workspace's own encoder, beside the vectors that it made."""
 
 
 def fingerprint(config: Config, data: str) -> str:
@@ -48,14 +55,12 @@ def model_digest(options: ImageOptions) -> str:
 
 
 def needs(config: Config) -> tuple[str, ...]:
-    """The workspace's own classifier where no other model is named, and what it learned from where that matters."""
-    if config.images is None or config.images.embed.model is not None:
-        return ()
-    return ("classifier", "image_records") if trains_encoder(config) else ("classifier",)
+    """The workspace's own classifier, and what it learned from, where no other model is named."""
+    return () if config.images is None or config.images.embed.model is not None else ("classifier", "image_records")
 
 
-def with_own_encoder(options: ImageOptions, classifier: Dataset) -> ImageOptions:
-    """Options whose encoder is the classifier's network up to its features. Raises ConfigError where it has none."""
+def own_encoder(options: ImageOptions, classifier: Dataset, records: Dataset) -> bytes:
+    """The classifier's network up to its features, standardised: a .keras file. Raises ConfigError if it has none."""
     state = ClassifierState.model_validate(classifier.read_json("state"))
     if state.family == "nearest":
         raise ConfigError(
@@ -67,9 +72,13 @@ def with_own_encoder(options: ImageOptions, classifier: Dataset) -> ImageOptions
             f"images must be fitted as they were for the classifier, by {state.resize}, got images.resize "
             f"{options.resize}; set it so, or train again"
         )
-    (model,) = classifier.table_paths("classifier")
+    (path,) = classifier.table_paths("classifier")
     layer = options.embed.layer or "features"
-    return options.model_copy(update={"embed": options.embed.model_copy(update={"model": model, "layer": layer})})
+    network = load_encoder(options.embed.model_copy(update={"model": path, "layer": layer}))
+    vector_length(network, options)  # refuses a layer that gives none
+    # Records are shuffled globally: the first are a sample of all.
+    some = next(open_images(records, "train").pieces()).images[:SAMPLE]
+    return keras_file(standardised(network, some))
 
 
 def check_period(records: Dataset, until: int | None) -> None:
@@ -89,8 +98,12 @@ def run(context: Context) -> Draft:
     own = options.embed.model is None
     if trains_encoder(config):
         check_period(context.parents["image_records"], learns_until(config))
+    encoder = {}
     if own:
-        options = with_own_encoder(options, context.parents["classifier"])
+        content = own_encoder(options, context.parents["classifier"], context.parents["image_records"])
+        encoder = {"encoder": storage.write_file(staging, ENCODER, content)}
+        named = options.embed.model_copy(update={"model": posixpath.join(staging, ENCODER), "layer": None})
+        options = options.model_copy(update={"embed": named})
     length = vector_length(load_encoder(options.embed), options)
     work = work_folder(staging)
     fs, _ = fsspec.core.url_to_fs(work)
@@ -131,6 +144,7 @@ def run(context: Context) -> Draft:
     remove_strays(staging, [shard.path for shard in vectors.shards])
     tables = {
         "vectors": vectors,
+        **encoder,
         "quarantine": storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE),
     }
     facts = {

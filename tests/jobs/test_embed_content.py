@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import cli
+from jobs import cli, embed_content
 from jobs.embed_content import JOB
 from jobs.launch import execute
 from pipelines.config import ClassifierOptions, parse_config
 from pipelines.errors import ConfigError, QualityGateError, WorkspaceError
+from pipelines.images.standard import standardised
 from pipelines.models.classifier import build_classifier
 from pipelines.models.nearest import NearestNeighbours
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Workspace
+from pipelines.training.images import LabelledImages
 from schemas.classifier import ClassifierState
 from schemas.columns import TIME_MIN_US
 from schemas.manifest import Manifest
@@ -210,17 +212,40 @@ def of_a_log():
     return parse_config(raw)
 
 
-def test_without_a_model_the_workspaces_classifier_makes_the_vectors(tmp_path, data, capsys) -> None:
+def test_without_a_model_the_workspaces_classifier_makes_the_vectors(tmp_path, data, capsys, monkeypatch) -> None:
+    import keras
+
     workspace = Workspace.open(str(tmp_path / "out"))
+    learned = np.stack([pixels(number)[..., None] for number in range(10)])
+    of_records = LabelledImages(("",) * 10, learned, np.zeros(10, np.int64))
+    monkeypatch.setattr(embed_content, "open_images", lambda records, split: of_records)
     saved = publish_classifier(workspace, US_2024 + 9 * 86_400_000_000)
     vectors = execute(JOB, of_a_log(), workspace, str(data)).dataset
     rows = vectors.read_table("vectors").to_pylist()
     numbers = [(row["valid_from"] - US_2024) // 86_400_000_000 for row in rows]
-    expected = saved.features(np.stack([pixels(number)[..., None] for number in numbers]))
-    np.testing.assert_allclose([row["vector"] for row in rows], expected, rtol=1e-5)
+    # Measured by what it learned from: there, each number has mean 0 and deviation 1.
+    base, shown = saved.features(learned), np.stack([pixels(number)[..., None] for number in numbers])
+    deviation = np.where(base.std(axis=0) == 0, 1, base.std(axis=0))
+    expected = (saved.features(shown) - base.mean(axis=0)) / deviation
+    np.testing.assert_allclose([row["vector"] for row in rows], expected, rtol=1e-3, atol=1e-4)
+    (encoder,) = vectors.table_paths("encoder")
+    np.testing.assert_allclose(
+        keras.saving.load_model(encoder).predict(shown, verbose=0), expected, rtol=1e-3, atol=1e-4
+    )
     # It never saw the log: nothing more is to be asked of whoever runs it.
     assert "if the encoder saw the log" not in capsys.readouterr().err
     assert set(vectors.manifest.parents) == {"classifier", "image_records"}
+
+
+def test_a_number_that_is_the_same_for_all_images_learned_from_is_left_as_it_is() -> None:
+    import keras
+
+    inputs = keras.Input((2, 2, 1))
+    encoder = keras.Model(inputs, keras.layers.Flatten()(inputs))
+    images = np.zeros((3, 2, 2, 1), np.uint8)
+    images[:, 0, 0, 0] = [1, 2, 3]
+    found = standardised(encoder, images)(np.full((1, 2, 2, 1), 5.0)).numpy()[0]
+    np.testing.assert_allclose(found, [3 / (2 / 3) ** 0.5, 5, 5, 5], rtol=1e-5)
 
 
 def test_a_classifier_that_may_know_later_images_is_refused(tmp_path, data) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipelines.errors import ConfigError, CorruptDatasetError, InputError
 from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
-from pipelines.training import stream
+from pipelines.training import rounds, stream
 from pipelines.training.input import damage_named, open_input
 from pipelines.training.rounds import ROUND_BYTES, Rounds, has_rounds
 from pipelines.training.stream import SHUFFLE_ROWS
@@ -237,9 +237,27 @@ def test_strings_beside_the_id_are_left_to_tensorflow_and_wide_rows_make_short_r
     picture = columns[0].model_copy(update={"name": "image", "type": "string", "length": 4})
     assert not has_rounds((*columns, picture), opened.stream)
     wide = columns[0].model_copy(update={"name": "vector", "type": "list<float32>", "length": 100_000})
-    rounds = [Rounds(opened.stream, some, 10, 10, range(1), 1, 5) for some in (columns, (*columns, wide))]
-    assert rounds[0].steps_of_round == SHUFFLE_ROWS // 10
-    assert 400_000 * 10 * rounds[1].steps_of_round <= ROUND_BYTES
+    made = [Rounds(opened.stream, some, 10, 10, range(1), 1, 5) for some in (columns, (*columns, wide))]
+    assert made[0].steps_of_round == SHUFFLE_ROWS // 10
+    assert 400_000 * 10 * made[1].steps_of_round <= ROUND_BYTES
+
+
+def test_batches_do_not_depend_on_how_many_rows_are_decoded_at_a_time(make_records, monkeypatch) -> None:
+    records = make_records(500)
+    whole = epoch(records, **STREAMED)
+    # A few rows, so that pieces begin and end within a batch and over its end.
+    for size in (1, 3000):
+        monkeypatch.setattr(rounds, "BLOCK_BYTES", size)
+        equal(epoch(records, **STREAMED), whole)
+
+
+def test_epochs_that_are_read_side_by_side_do_not_share_memory(make_records, monkeypatch) -> None:
+    monkeypatch.setattr(stream, "SHUFFLE_ROWS", 64)  # several rounds
+    opened = open_input(make_records(500), "train", 64, seed=5, shuffle=True, **STREAMED)
+    alone = [list(opened.epoch(number).as_numpy_iterator()) for number in (0, 1)]
+    together = zip(*(opened.epoch(number).as_numpy_iterator() for number in (0, 1)), strict=True)
+    for expected, found in zip(alone, zip(*together, strict=True), strict=True):
+        equal(found, expected)
 
 
 def test_what_cannot_be_opened_is_explained(make_records) -> None:

@@ -3,7 +3,7 @@
 The JPEGs (THAW_TEST_DATA; encoded anew, so that accuracies do not compare with published ones), written as records by
 `thaw write_image_records` with conf/cifar10.yaml, a tenth of the training images kept for validation. Recipes are those
 of conf/: conf/cifar10.yaml as it is (plain), and conf/classifiers/ laid over it; ShuffleNetV2 and MobileNetV2 have half
-the channels. SEEDS seeds (5); the epoch is chosen on validation, test is looked at once. The second table has
+the channels. SEEDS seeds (5); the epoch is chosen on validation, test is looked at once. The last columns have
 the minutes of processor time, of all threads, until validation accuracy first reached each level, the mean over the
 seeds that reached it. MODELS=softmax,plain trains some, ROWS and EPOCHS make a small one.
 """
@@ -35,19 +35,15 @@ def reached(runs: Sequence[Trained], level: float) -> str:
 
 def main() -> None:
     """Train, measure, print."""
-    rows, figures, times = [], {}, []
+    rows, figures = [], {}
     with splits_of("cifar10", "cifar10-jpg") as images:
         for name in asked(list(MODELS)):
             if name == "nearest":
                 runs = [nearest(images, print)]
             else:
                 runs = [train(recipe("cifar10", MODELS[name]), images, seed) for seed in SEEDS]
-                times.append([name, *(reached(runs, level) for level in LEVELS)])
-            rows.append(row(name, runs))
+            rows.append([*row(name, runs), *(reached(runs, level) for level in LEVELS)])
             print("  ".join(map(str, rows[-1])), flush=True)
             figures[f"{name}_test"] = round(over_seeds([run.test for run in runs])[0], 4)
             figures[f"{name}_cpu_minutes"] = round(max(run.minutes for run in runs), 2)
-    print("\nCPU minutes to a validation accuracy of")
-    report("cifar10_times", ["model", *map(str, LEVELS)], times)
-    print()
-    report("cifar10", HEADER, rows, figures=figures)
+    report("cifar10", [*HEADER, *(f"to {level}" for level in LEVELS)], rows, figures=figures)

@@ -111,12 +111,18 @@ def test_rows_do_not_depend_on_workers_blocks_or_files(workspace, folder) -> Non
     assert one.read_table("classes").equals(other.read_table("classes"))
 
 
-def test_nearest_neighbours_score_too_and_equal_votes_go_to_the_first_class(tmp_path, workspace, folder) -> None:
+def test_it_resumes_until_the_classifier_changes_and_nearest_neighbours_score_too(workspace, folder, tmp_path) -> None:
     shutil.copytree(workspace.root, tmp_path / "out")
     copy = Workspace.open(str(tmp_path / "out"))
+    again = [execute(JOB, config(), copy, str(folder)).reused for _ in range(2)]
     publish(copy, remembering(copy), "near")
-    assert len(run(copy, folder).read_table("classes")) == 10
+    last = execute(JOB, config(), copy, str(folder))
+    assert [*again, last.reused] == [False, True, False]
+    assert last.dataset.manifest.facts["family"] == "nearest"
+    assert len(last.dataset.read_table("classes")) == 10
 
+
+def test_of_equal_probabilities_the_first_class_comes_first() -> None:
     class Torn:
         state = knowing().state
 
@@ -154,14 +160,6 @@ def test_a_registered_classifier_is_pinned_to_its_version(workspace, folder, tmp
     (tmp_path / "classifier.json").unlink()
     with pytest.raises(TrackingError, match="must be a registered classifier, models:/x_classifier/3 is none"):
         run(workspace, folder, classify={"model": "models:/x_classifier@champion", "top": 1})
-
-
-def test_it_resumes_until_the_classifier_changes(workspace, folder, tmp_path) -> None:
-    shutil.copytree(workspace.root, tmp_path / "out")
-    copy = Workspace.open(str(tmp_path / "out"))
-    again = [execute(JOB, config(), copy, str(folder)).reused for _ in range(2)]
-    publish(copy, knowing(-1), "two")
-    assert [*again, execute(JOB, config(), copy, str(folder)).reused] == [False, True, False]
 
 
 def test_mistakes_are_one_message_and_nothing_is_published(workspace, folder, tmp_path, capsys) -> None:

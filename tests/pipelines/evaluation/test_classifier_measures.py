@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.errors import InputError
 from pipelines.evaluation.classifier_measures import confused, measure, paired_estimate, share_estimate
@@ -33,17 +31,18 @@ def test_of_two_classes_no_second_choice_is_counted_and_of_many_the_first_five()
 def test_an_interval_is_that_of_drawing_the_images_anew() -> None:
     draw = np.random.default_rng(3)
     hits, others = draw.random(400) < 0.8, draw.random(400) < 0.7
-    places = draw.integers(400, size=(20_000, 400))
+    places = draw.integers(400, size=(5_000, 400))
     for found, values in (
-        (share_estimate(hits, 20_000, 1), hits[places].mean(axis=1)),
-        (paired_estimate(hits, others, 20_000, 1), (hits[places].astype(float) - others[places]).mean(axis=1)),
+        (share_estimate(hits, 5_000, 1), hits[places].mean(axis=1)),
+        (paired_estimate(hits, others, 5_000, 1), (hits[places].astype(float) - others[places]).mean(axis=1)),
     ):
-        assert [found.low, found.high] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.004)
+        assert [found.low, found.high] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.006)
 
 
-@given(st.lists(st.booleans(), min_size=5, max_size=50))
-def test_two_models_that_agree_on_every_image_differ_by_nothing_at_all(hits) -> None:
-    found = paired_estimate(np.array(hits), np.array(hits), 50, 1)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_two_models_that_agree_on_every_image_differ_by_nothing_at_all(share) -> None:
+    hits = np.random.default_rng(5).random(50) < share
+    found = paired_estimate(hits, hits, 50, 1)
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 

@@ -75,7 +75,7 @@ class Rounds:
                     for column, part in zip(columns, parts, strict=True):
                         listed = column.type.startswith("list")
                         found[column.name] = tf.reshape(part, (rows, column.length) if listed else (rows,))
-                return found
+                return {column.name: found[column.name] for column in self.columns if column.name in found}
 
             last = tf.minimum(first + self.steps_of_round, self.steps)
             return tf.data.Dataset.range(tf.maximum(first, start), last).map(batch)

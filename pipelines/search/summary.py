@@ -87,7 +87,7 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def as_yaml(changes: Mapping[str, Any]) -> str:
-    """Options of `classifier` as a section of a configuration.
+    """Options of `classifier` as a section of a configuration; what was left of the search's time is none of them.
 
     >>> print(as_yaml({"family": "two_layer", "schedule.learning_rate": 0.001, "minutes": None}), end="")
     classifier:
@@ -97,7 +97,7 @@ def as_yaml(changes: Mapping[str, Any]) -> str:
     """
     section: dict[str, Any] = {"family": changes["family"]}
     for key, value in sorted(changes.items()):
-        if value is None:
+        if value is None or key == "minutes":
             continue
         *parts, last = key.split(".")
         inner = section

@@ -109,4 +109,6 @@ def test_the_best_of_each_kind_is_trained_to_the_end_and_the_table_has_each_fami
     assert "0.1414" in rows[2]
     with pytest.raises(InputError, match="must complete a trial, all were given up"):
         best_of([trial(1, "linear", None)])
-    assert as_yaml({"schedule.name": "cosine", "family": "linear"}).startswith("classifier:\n  family: linear\n")
+    assert as_yaml({"schedule.name": "cosine", "minutes": 2, "family": "linear"}) == (
+        "classifier:\n  family: linear\n  schedule:\n    name: cosine\n"
+    )

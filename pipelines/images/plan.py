@@ -63,7 +63,10 @@ def plan_records(
     classes, rows, unknown = _classes(rows, options.classes)
     ids = [example_id(name) for name in rows["name"].to_pylist()]
     late = _late(rows, learns_until)
-    said = ["test" if is_late else split for is_late, split in zip(late, rows["split"].to_pylist(), strict=True)]
+    # Time cuts the test split, where it cuts: no share of the earlier images is kept from training besides.
+    unsaid = None if learns_until is None else "train"
+    splits_said = rows["split"].to_pylist()
+    said = ["test" if is_late else split or unsaid for is_late, split in zip(late, splits_said, strict=True)]
     splits = one_of_each(cut_splits(ids, said, options, seed), said, rows["label"].to_pylist(), ids)
     encoded = np.array(ids, dtype="S32")
     keys = order_key(encoded, seed)

@@ -79,6 +79,8 @@ def test_no_image_of_a_later_time_is_learned_from_whatever_its_source_says(said)
     plan = plan_records(listing(*rows), options, 7, 2, 5)
     late = {row["name"] for row in rows if row["valid_from"] is not None and row["valid_from"] >= 5}
     assert all(row["split"] == "test" for row in plan.rows.to_pylist() if row["name"] in late)
+    told = {row["name"] for row in rows if row["split"] == "test"}
+    assert {row["name"] for row in plan.rows.to_pylist() if row["split"] == "test"} <= late | told
     # A class that comes up no earlier is none, and its images are counted.
     assert set(plan.classes) == {row["label"] for row in rows if row["name"] not in late}
     assert plan.rows.num_rows + plan.later_classes == len(rows)

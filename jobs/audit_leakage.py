@@ -9,16 +9,19 @@ import argparse
 import datetime as dt
 import posixpath
 import sys
+from dataclasses import replace
 from functools import partial
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines.config import Config
 from pipelines.examples.audit.audit import audit
+from pipelines.examples.audit.image_encoder import check_image_encoder
 from pipelines.examples.audit.metamorphic import Published
 from pipelines.examples.audit.raw import RawData
 from pipelines.examples.build import build
 from pipelines.examples.tables import clean_tables
 from pipelines.features import feature_set
+from pipelines.quality.sources import published_sources
 from pipelines.spark import read_table, spark_session, spool
 from pipelines.storage import write_json
 from schemas.examples import EXISTS, candidate_table, example_table
@@ -55,6 +58,8 @@ def run(context: Context) -> Draft:
         raw = RawData(context.data, read_table(spark, clean, "quarantine", QUARANTINE), read_at(clean.manifest))
     with spool(spark, posixpath.join(context.staging, "spool")) as keep:
         report = audit(built, tables, config, fitted, partial(build, keep=keep), raw)
+    if vectors := context.parents.get("content_vectors"):
+        report = replace(report, checks=(*report.checks, *check_image_encoder(vectors.manifest, fitted)))
     for skipped in report.skipped:
         context.say(f"note: not checked: {skipped.name}; {skipped.why}")
     report.require()
@@ -85,6 +90,7 @@ JOB = Job(
     parents=("clean", "examples", "preferences"),
     sections=("audit", "labels", "split", "preferences", "evaluation", "catalogue", "source", "quality"),
     run=run,
+    needs=published_sources,
     reads_data=True,
     data_optional=True,
     fingerprint=fingerprint,

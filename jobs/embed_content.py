@@ -102,7 +102,9 @@ def run(context: Context) -> Draft:
     if own:
         content = own_encoder(options, context.parents["classifier"], context.parents["image_records"])
         encoder = {"encoder": storage.write_file(staging, ENCODER, content)}
-        named = options.embed.model_copy(update={"model": posixpath.join(staging, ENCODER), "layer": None})
+        named = options.embed.model_copy(
+            update={"model": posixpath.join(staging, ENCODER), "layer": None, "value_range": (0.0, 255.0)}
+        )
         options = options.model_copy(update={"embed": named})
     length = vector_length(load_encoder(options.embed), options)
     work = work_folder(staging)
@@ -157,7 +159,9 @@ def run(context: Context) -> Draft:
             "valid_from": options.embed.valid_from,
         },
     }
-    return Draft(tables, facts)
+    # Told of the own encoder alone: what another learned from, nobody here knows.
+    until = learns_until(config)
+    return Draft(tables, facts, {} if until is None else {"learns_until": until})
 
 
 def _undated(rows: pa.Table, unreadable: list[dict[str, str]]) -> int:
@@ -182,6 +186,7 @@ JOB = Job(
     needs=needs,
     reads_data=True,
     fingerprint=fingerprint,
+    depends=lambda config: str(learns_until(config)),
     arguments=arguments,
 )
 

@@ -12,7 +12,7 @@ from pipelines.config import load_config
 from pipelines.errors import InputError, LeakageError
 from pipelines.examples.audit.report import AuditReport, Check, Skipped
 from pipelines.storage import Workspace
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, TableEntry
 
 FITTED = {"cuts": {"validation_start": 1, "test_start": 2, "end": 3}, "priors": {}}
 
@@ -108,3 +108,26 @@ def test_the_audit_does_without_raw_data_and_is_made_again_once_it_is_there(tmp_
 def test_raw_files_are_those_that_were_there_when_reading_began() -> None:
     clean = Manifest(dataset="clean", tables={}, seed=7, made_at="2025-01-01T00:10:00+00:00", seconds=60.0)
     assert audit_leakage.read_at(clean) == dt.datetime(2025, 1, 1, 0, 9, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(("until", "passes"), [(1, True), (2, False), (None, False)])
+def test_vectors_of_an_encoder_that_learned_beyond_the_training_period_are_refused(
+    context, monkeypatch, until, passes
+) -> None:
+    report = AuditReport((Check("clock", "rows", 3, 0, "fine"),))
+    monkeypatch.setattr(audit_leakage, "audit", lambda *args, **kwargs: report)
+    as_of = {} if until is None else {"learns_until": until}
+    tables = {"vectors": TableEntry(format="parquet"), "encoder": TableEntry(format="file")}
+    vectors = Manifest(dataset="content_vectors", tables=tables, seed=7, as_of=as_of)
+    context.parents["content_vectors"] = SimpleNamespace(manifest=vectors)
+    assert audit_leakage.JOB.needs(context.config) == ("content_vectors",)
+    if passes:
+        assert audit_leakage.run(context).facts["audit"]["checks"][-1]["passed"]
+    else:
+        with pytest.raises(
+            LeakageError, match=rf"image encoder: .*learns_until: published {until}, should be 'at most 1"
+        ):
+            audit_leakage.run(context)
+    # Of a model that was trained elsewhere nobody here knows.
+    del vectors.tables["encoder"]
+    assert len(audit_leakage.run(context).facts["audit"]["checks"]) == 1

@@ -202,13 +202,13 @@ def publish_classifier(workspace: Workspace, learns_until: int, **state) -> Save
     return saved
 
 
-def of_a_log():
+def of_a_log(split=None, **embed):
     """The images' configuration, their vectors read by the items of a log."""
-    raw = config(None).model_dump(mode="json", exclude_unset=True)
+    raw = config(None, **embed).model_dump(mode="json", exclude_unset=True)
     column = {"image": {"kind": "vector", "column": "vector"}}
     raw["source"] = {"items": [{"dataset": "content_vectors", "columns": column}]}
     raw["labels"] = {"rule": "sampled", "positive_actions": ["click"]}
-    raw["split"] = {"validation_start": "2024-01-10", "test_start": "2024-01-15"}
+    raw["split"] = split or {"validation_start": "2024-01-10", "test_start": "2024-01-15"}
     return parse_config(raw)
 
 
@@ -220,7 +220,8 @@ def test_without_a_model_the_workspaces_classifier_makes_the_vectors(tmp_path, d
     of_records = LabelledImages(("",) * 10, learned, np.zeros(10, np.int64))
     monkeypatch.setattr(embed_content, "open_images", lambda records, split: of_records)
     saved = publish_classifier(workspace, US_2024 + 9 * 86_400_000_000)
-    vectors = execute(JOB, of_a_log(), workspace, str(data)).dataset
+    # The range is that of another encoder: the own one takes 0 to 255.
+    vectors = execute(JOB, of_a_log(value_range=[0, 1]), workspace, str(data)).dataset
     rows = vectors.read_table("vectors").to_pylist()
     numbers = [(row["valid_from"] - US_2024) // 86_400_000_000 for row in rows]
     # Measured by what it learned from: there, each number has mean 0 and deviation 1.
@@ -235,6 +236,11 @@ def test_without_a_model_the_workspaces_classifier_makes_the_vectors(tmp_path, d
     # It never saw the log: nothing more is to be asked of whoever runs it.
     assert "if the encoder saw the log" not in capsys.readouterr().err
     assert set(vectors.manifest.parents) == {"classifier", "image_records"}
+    # The end of the training period is part of what they are: with another, they are not found again.
+    assert vectors.manifest.as_of == {"learns_until": US_2024 + 9 * 86_400_000_000}
+    earlier = of_a_log({"validation_start": "2024-01-08", "test_start": "2024-01-15"}, value_range=[0, 1])
+    with pytest.raises(WorkspaceError, match="must be of this configuration's training period"):
+        execute(JOB, earlier, workspace, str(data))
 
 
 def test_a_number_that_is_the_same_for_all_images_learned_from_is_left_as_it_is() -> None:

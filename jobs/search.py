@@ -77,7 +77,8 @@ def run(context: Context) -> Draft:
     config, records, options = context.config, context.parents["image_records"], context.config.search
     classes = records.manifest.facts["classes"]
     check(config, records)
-    folds = folds_of(read_images(records, "train"), read_images(records, "validation"), options, config.seed)
+    train, validation = read_images(records, "train"), read_images(records, "validation")
+    folds = folds_of(train, validation, options, config.seed)
     budget, rows = Budget(options), folds[0].train.rows
     epochs = trial_epochs(options, rows)
     trials: list[dict[str, Any]] = []
@@ -93,14 +94,20 @@ def run(context: Context) -> Draft:
             trials.append(making.of(chooser.next(), len(trials) + 1))
         if missed := sorted(set(options.families) - {trial["family"] for trial in trials}):
             context.say(f"note: no time was left to try {', '.join(missed)}; give the search more minutes or trials")
-        best = best_of(trials)
+        best, finalists = best_of(trials), finalists_of(trials)
+        if not validation.rows and len(finalists) > 1:
+            context.say(
+                "note: there are no validation images to compare last trainings by: "
+                f"{best['family']}, the best in folds, is trained alone"
+            )
+            finalists = [best]
         results = {
             "classes": len(classes),
             "images": {"train": rows, "held": folds[0].held.rows, "folds": options.folds or 1},
             "trials": [{key: value for key, value in trial.items() if key != "speed"} for trial in trials],
             "neighbours": curves,
             "best": best["number"],
-            "finals": finals_of(finalists_of(trials), final_epochs(options, rows), budget.left()),
+            "finals": finals_of(finalists, final_epochs(options, rows), budget.left()),
         }
         speeds = {str(trial["number"]): trial["speed"] for trial in trials}
         found = {"validation_accuracy": best["accuracy"], "trials": len(trials)}
@@ -160,6 +167,8 @@ class _Trials:
         trial, reused = self._made(number, proposal.family, proposal.changes, changes, attempt)
         for epoch, accuracy in enumerate(trial["history"], 1) if reused else ():
             proposal.report(epoch, accuracy)
+            # Hyperband notes what it decides by as it is asked.
+            proposal.hopeless()
         proposal.finish(trial["accuracy"] if trial["state"] == "complete" else None)
         return trial
 
@@ -279,7 +288,10 @@ def named(data: str) -> str:
 
 
 def search(config: Config, workspace: Workspace, data: str | None, *, force: bool = False) -> int:
-    """Records, the search, the last trainings and the better one's evaluation. Returns the exit code."""
+    """Records, the search, the last trainings and, by validation images, the better one's evaluation.
+
+    Returns the exit code.
+    """
     if config.images is not None and data is not None:
         outcome = execute(job_named("write_image_records"), config, workspace, data)
         say(outcome_line("write_image_records", outcome))
@@ -298,10 +310,11 @@ def search(config: Config, workspace: Workspace, data: str | None, *, force: boo
         workspace.point(best.dataset)
         notes = best.dataset.manifest.notes
         make_challenger(config, workspace.root, notes["name"], notes["version"])
-    # Whatever the configuration measures on: test images are for what comes after.
-    judged = changed(chosen, {"classifier_evaluation.split": "validation"})
-    evaluation = execute(job_named("evaluate_classifier"), judged, workspace, data)
-    say(outcome_line("evaluate_classifier", evaluation))
+    if accuracy_of(best.dataset) is not None:
+        # Whatever the configuration measures on: test images are for what comes after.
+        judged = changed(chosen, {"classifier_evaluation.split": "validation"})
+        evaluation = execute(job_named("evaluate_classifier"), judged, workspace, data)
+        say(outcome_line("evaluate_classifier", evaluation))
     path = f"{workspace.root}/{PAGE}"
     fs, inside = fsspec.core.url_to_fs(path)
     fs.pipe_file(inside, page(config.name, results, found.dataset.manifest.notes["speeds"]).encode())
@@ -327,7 +340,7 @@ def report(
     out = [*table_lines(by_family(results, found.manifest.notes["speeds"])), ""]
     for family, classifier in trained:
         accuracy = accuracy_of(classifier)
-        told = "not measured" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+        told = "no validation images" if accuracy is None else f"validation accuracy {accuracy:.4f}"
         out.append(f"trained to the end: {family}, {told}, {classifier.manifest.seconds:.0f} s")
     notes = best.manifest.notes
     out += [

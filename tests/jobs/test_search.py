@@ -15,8 +15,9 @@ from jobs.cli import main
 from jobs.launch import execute
 from pipelines.config import changed, parse_config
 from pipelines.errors import ConfigError, InputError
-from pipelines.search.trial import Fit
+from pipelines.search.trial import Fit, GivenUpError
 from pipelines.storage import Workspace
+from pipelines.training.network import Epoch
 from tests.pipelines.training.image_records import publish_images, spots
 
 SPLITS = {"train": spots(40), "validation": spots(10, 1), "test": spots(10, 2)}
@@ -51,16 +52,20 @@ def untracked(monkeypatch):
 @pytest.fixture
 def fits(monkeypatch):
     """A list of the rates that were trained; a rate near 0.001 is best."""
-    done = []
+    done, models = [], {}
 
     def fit(options, folds, classes, *, seed, on_epoch):
         from pipelines.models.classifier import build_classifier
 
         done.append(options.schedule.learning_rate)
-        model = build_classifier(options, folds[0].train.inputs, len(classes), seed=seed)
-        return Fit(model, (1 / (1 + abs(np.log10(done[-1]) + 3)),), 1)
+        if options.family not in models:
+            models[options.family] = build_classifier(options, folds[0].train.inputs, len(classes), seed=seed)
+        return Fit(models[options.family], (1 / (1 + abs(np.log10(done[-1]) + 3)),), 1)
 
     monkeypatch.setattr(search, "fit", fit)
+    monkeypatch.setattr(search, "images_per_s", lambda saved, images: 1.0)
+    # It collects garbage, which takes longer than all else.
+    monkeypatch.setattr("keras.utils.clear_session", lambda: None)
     return done
 
 
@@ -129,6 +134,56 @@ def test_a_trial_that_diverges_is_given_up_and_ends_nothing(workspace, untracked
     assert [trial["state"] for trial in results["trials"]] == ["complete", "given up", "given up"]
     assert results["trials"][1]["why"] == "the loss stopped being finite"
     assert [final["family"] for final in results["finals"]] == ["nearest"]
+
+
+def test_a_search_by_hyperband_that_goes_on_gives_up_the_same_trials(
+    workspace, untracked, fits, monkeypatch, tmp_path
+) -> None:
+    made = search.fit
+
+    def fit(options, folds, classes, *, seed, on_epoch):
+        for number in range(1, options.epochs + 1):
+            # Some start well and end badly, and the other way round.
+            accuracy = 0.5 + 0.04 * (number - 4) * np.sin(1e4 * options.schedule.learning_rate)
+            if on_epoch(Epoch(number, {"validation_accuracy": accuracy}, 1.0, 0.0)):
+                raise GivenUpError(f"after epoch {number}")
+        return made(options, folds, classes, seed=seed, on_epoch=on_epoch)
+
+    monkeypatch.setattr(search, "fit", fit)
+    more = {"families": ["linear"], "trials": 8, "epochs": 9, "pruner": "hyperband"}
+    config = parse_config({**RAW, "search": more})
+    other = Workspace.open(str(tmp_path / "other"))
+    publish_images(other, SPLITS)
+    whole = execute(search.JOB, config, other, None).dataset.read_json("results")["trials"]
+    execute(search.JOB, changed(config, {"search.trials": 4}), workspace, None)
+    gone_on = execute(search.JOB, config, workspace, None).dataset.read_json("results")["trials"]
+    assert gone_on == whole
+    assert any(trial["state"] == "given up" for trial in whole[4:])
+
+
+def test_without_validation_images_the_best_in_folds_is_trained_alone_and_not_judged(
+    tmp_path, untracked, fits, monkeypatch, capsys
+) -> None:
+    workspace = Workspace.open(str(tmp_path / "out"))
+    publish_images(workspace, {**SPLITS, "validation": spots(0)})
+    raw = {**RAW["search"], "folds": 2, "families": ["linear", "plain"], "trials": 2}
+    really, ran = search.execute, []
+
+    def run(job, config, space, data, *, force=False):
+        ran.append(job.name)
+        if job.name == "search":
+            return really(job, config, space, data, force=force)
+        notes = {"name": "spots", "version": "1"}
+        manifest = SimpleNamespace(facts={"best": {}}, notes=notes, seconds=1.0, tables={}, content_digest="d" * 64)
+        return SimpleNamespace(dataset=SimpleNamespace(manifest=manifest, path="p"), reused=False, seconds=1.0)
+
+    monkeypatch.setattr(search, "execute", run)
+    assert search.search(parse_config({**RAW, "search": raw}), workspace, None) == 0
+    assert ran == ["search", "train_classifier"]
+    told = capsys.readouterr()
+    assert "note: there are no validation images to compare last trainings by: linear, the best" in told.err
+    assert "trained to the end: linear, no validation images" in told.out
+    assert "registered: models:/spots/1" in told.out and "# the best options" in told.out
 
 
 def test_the_better_of_the_last_trainings_is_the_current_one_and_judged_on_validation(

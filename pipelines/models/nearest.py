@@ -21,26 +21,35 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Distance = Literal["l1", "l2"]
 _METRICS = {"l1": faiss.METRIC_L1, "l2": faiss.METRIC_L2}
+_ASKED = 4096
+"""Rows that are asked for at a time: as floats pixels take four times the room."""
 
 
 class NearestNeighbours:
     """k nearest training rows by L1 (sum of differences) or L2 (their Euclidean length), each with one vote."""
 
     def __init__(self, vectors: npt.NDArray[Any], labels: Ints, classes: int, *, k: int, distance: Distance) -> None:
-        """`vectors` (m, …) are read flat. Raises ConfigError where k or distance cannot be."""
+        """`vectors` (m, …) are read flat, and kept as they are where they are pixels.
+
+        Raises ConfigError where k or distance cannot be.
+        """
         if distance not in _METRICS:
             raise ConfigError(f"`distance` must be l1 or l2, got {distance!r}; set one of them")
         if not 1 <= k <= len(labels):
             raise ConfigError(f"`k` must be between 1 and the {len(labels)} training rows, got {k}; set a smaller one")
         self.labels, self.classes, self.k, self.distance = np.asarray(labels, np.int64), classes, k, distance
-        self.vectors = _flat(vectors)
-        self._index = faiss.IndexFlat(self.vectors.shape[1], _METRICS[distance])
-        self._index.add(self.vectors)
+        flat = np.reshape(vectors, (len(vectors), -1))
+        self.vectors = flat if flat.dtype == np.uint8 else _floats(flat)
+        self._index = faiss.IndexFlat(flat.shape[1], _METRICS[distance])
+        self._index.add(_floats(flat))
 
     def neighbours(self, vectors: npt.NDArray[Any], k: int) -> Ints:
         """Rows of the training set (n, k), the nearest first."""
-        _, found = self._index.search(_flat(vectors), k)
-        return np.asarray(found, np.int64)
+        found = np.empty((len(vectors), k), np.int64)
+        for start in range(0, len(vectors), _ASKED):
+            some = _floats(vectors[start : start + _ASKED])
+            found[start : start + _ASKED] = self._index.search(some, k)[1]
+        return found
 
     def shares(self, vectors: npt.NDArray[Any]) -> Floats:
         """Each class's share of the votes, (n, classes)."""
@@ -53,12 +62,10 @@ class NearestNeighbours:
 
     def save(self, path: str | Path) -> None:
         """Write what it remembers, as an .npz file."""
-        whole = self.vectors.astype(np.uint8, casting="unsafe")
         with Path(path).open("wb") as file:
             np.savez(
                 file,
-                # Pixels take a quarter of the room that they do as floats.
-                vectors=whole if np.array_equal(whole, self.vectors) else self.vectors,
+                vectors=self.vectors,
                 labels=self.labels,
                 classes=self.classes,
                 k=self.k,
@@ -138,7 +145,8 @@ def content_rows(rows: Mapping[str, npt.NDArray[Any]], specs: Sequence[InputSpec
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _flat(vectors: npt.NDArray[Any]) -> Floats:
+def _floats(vectors: npt.NDArray[Any]) -> Floats:
+    """(n, …) as (n, d) that Faiss takes."""
     return np.ascontiguousarray(np.reshape(vectors, (len(vectors), -1)), np.float32)
 
 

@@ -1,5 +1,7 @@
 """Nearest neighbours by hand, and on the digits that come with scikit-learn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,6 +75,24 @@ def test_saved_neighbours_predict_the_same(tmp_path) -> None:
         load_nearest(tmp_path / "other")
     with pytest.raises(SourceError, match=r"must be an \.npz file"):
         load_nearest(tmp_path / "absent")
+
+
+def test_pixels_are_kept_and_saved_as_pixels_and_asked_for_in_parts(tmp_path, monkeypatch) -> None:
+    images, labels, new, _ = digits()
+    pixels, asked = images.astype(np.uint8).reshape(-1, 8, 8, 1), new.astype(np.uint8).reshape(-1, 8, 8, 1)
+    model = NearestNeighbours(pixels, labels, 10, k=3, distance="l2")
+    expected, sizes = model.shares(asked), []
+    search = model._index.search
+    monkeypatch.setattr(model, "_index", SimpleNamespace(search=lambda v, k: sizes.append(len(v)) or search(v, k)))
+    monkeypatch.setattr("pipelines.models.nearest._ASKED", 250)
+    np.testing.assert_array_equal(model.shares(asked), expected)
+    assert sizes == [250, 250, 250, 149]
+    assert model.shares(asked[:0]).shape == (0, 10)
+    model.save(tmp_path / "nearest")
+    again = load_nearest(tmp_path / "nearest")
+    assert model.vectors.dtype == again.vectors.dtype == np.uint8
+    assert np.shares_memory(model.vectors, pixels)  # not a second time
+    np.testing.assert_array_equal(again.shares(asked), expected)
 
 
 @pytest.mark.parametrize(

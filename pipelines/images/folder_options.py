@@ -55,7 +55,8 @@ def infer_images(data: str, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def split_folders(data: str) -> dict[str, str]:
-    """Split -> its folder within `data`; empty where there is no folder for training."""
+    """Split -> its folder within `data`; empty where there is no folder for training that holds folders: without them
+    it is a class that is called so."""
     fs, root = fsspec.core.url_to_fs(data)
     there = {path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False) if fs.isdir(path)}
     found = {
@@ -63,7 +64,8 @@ def split_folders(data: str) -> dict[str, str]:
         for split, names in _SPLITS.items()
         if there.intersection(names)
     }
-    return found if "train" in found else {}
+    holds = "train" in found and any(fs.isdir(path) for path in fs.ls(f"{root}/{found['train']}", detail=False))
+    return found if holds else {}
 
 
 def bounded(height: float, width: float) -> tuple[int, int]:

@@ -55,6 +55,13 @@ def test_a_class_may_be_called_test_where_there_is_no_train(tmp_path) -> None:
     assert found(tmp_path)[0]["sources"] == [{"path": "."}]
 
 
+def test_a_class_may_be_called_train(tmp_path) -> None:
+    put(tmp_path, classes=("bus", "car", "train"))
+    options, told = found(tmp_path)
+    assert options["sources"] == [{"path": "."}]
+    assert "3 files, splits cut by seed" in told
+
+
 def test_what_holds_no_images_is_said(tmp_path) -> None:
     with pytest.raises(SourceError, match="must hold a folder for each class"):
         found(tmp_path)

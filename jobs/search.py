@@ -77,7 +77,7 @@ def run(context: Context) -> Draft:
     config, records, options = context.config, context.parents["image_records"], context.config.search
     classes = records.manifest.facts["classes"]
     check(config, records)
-    train, validation = read_images(records, "train"), read_images(records, "validation")
+    train, validation = read_images(records, "train", options.train_images), read_images(records, "validation")
     folds = folds_of(train, validation, options, config.seed)
     budget, rows = Budget(options), folds[0].train.rows
     epochs = trial_epochs(options, rows)

@@ -11,12 +11,12 @@ from PIL import Image
 
 from pipelines.config import ClassifierEvaluationOptions
 from pipelines.evaluation.classification import confident_mistakes
-from pipelines.evaluation.classifier_split import Predicted, first_images, images_of, names_of
+from pipelines.evaluation.classifier_split import Predicted, images_of, names_of
 from pipelines.models.classifier import templates
 from pipelines.models.nearest import Distance, NearestNeighbours
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Dataset
-from pipelines.training.images import LabelledImages
+from pipelines.training.images import LabelledImages, read_images
 
 _SIDE = 96
 """Pixels of a picture's longer side at most: a page of many stays small."""
@@ -84,9 +84,9 @@ def _neighbours(
     """Of a network, among a sample of the training images by their content vectors; else among all, which vote."""
     if not count:
         return []
-    asked = first_images(records, split, count)
+    asked = read_images(records, split, count)
     if isinstance(saved.model, NearestNeighbours):
-        known = first_images(records, "train", records.manifest.tables["train"].rows)
+        known = read_images(records, "train")
         return alike(asked, asked.images, known, known.images, names, saved.model.distance)
-    known = first_images(records, "train", _KNOWN)
+    known = read_images(records, "train", _KNOWN)
     return alike(asked, saved.features(asked.images), known, saved.features(known.images), names)

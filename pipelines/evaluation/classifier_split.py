@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from pipelines.errors import WorkspaceError
 from pipelines.evaluation.metrics import Bools, Ints
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Dataset, arrow_schema
-from pipelines.training.images import LabelledImages, image_shape, open_images
+from pipelines.training.images import image_shape, open_images
 from schemas.classes import PREDICTIONS
 
 Image = npt.NDArray[np.uint8]
@@ -97,19 +96,3 @@ def images_of(records: Dataset, split: str, ids: Collection[str]) -> dict[str, I
         for place in np.flatnonzero([name in wanted for name in piece.ids]):
             found[piece.ids[place]] = piece.images[place]
     return found
-
-
-def first_images(records: Dataset, split: str, count: int) -> LabelledImages:
-    """The first images of a split: records are shuffled, so that they are a sample."""
-    held: list[Any] = []
-    missing = count
-    for piece in open_images(records, split).pieces():
-        held.append(piece.take(np.arange(min(missing, piece.rows))))
-        missing -= held[-1].rows
-        if not missing:
-            break
-    return LabelledImages(
-        tuple(name for piece in held for name in piece.ids),
-        np.concatenate([piece.images for piece in held]),
-        np.concatenate([piece.labels for piece in held]),
-    )

@@ -47,11 +47,10 @@ class Fit:
 
 
 def folds_of(train: LabelledImages, validation: LabelledImages, options: SearchOptions, seed: int) -> list[Fold]:
-    """What trials train and measure on: one pair, or `options.folds` of all rows together.
+    """What trials train and measure on: one pair, or `options.folds` of all rows together. `train` is the sample.
 
     Raises InputError where there is nothing to train or measure on, ConfigError where there are fewer rows than folds.
     """
-    train = train.take(np.arange(min(train.rows, options.train_images or train.rows)))
     if not train.rows:
         raise InputError("a search must have training images, there are none; put some into the split train")
     if options.folds is None:

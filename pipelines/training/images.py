@@ -174,15 +174,23 @@ class _Streamed:
         return ids
 
 
-def read_images(records: Dataset, split: str) -> LabelledImages:
-    """A split in memory. Raises CorruptDatasetError where a shard is not what the manifest says."""
-    shape = image_shape(records)
-    held = [_labelled(arrays, shape) for arrays in read_shards(records, split)]
-    return LabelledImages(
-        tuple(name for piece in held for name in piece.ids),
-        np.concatenate([np.zeros((0, *shape), np.uint8), *(piece.images for piece in held)]),
-        np.concatenate([np.zeros(0, np.int64), *(piece.labels for piece in held)]),
-    )
+def read_images(records: Dataset, split: str, most: int | None = None) -> LabelledImages:
+    """A split in memory, or its first `most` images, which are a sample since records are shuffled.
+
+    Shards behind them are not read. Raises CorruptDatasetError where a shard is not what the manifest says.
+    """
+    shape, rows = image_shape(records), split_entry(records, split).rows
+    rows = rows if most is None else min(most, rows)
+    # One array that is filled: pieces and what they are put together to would take twice the room.
+    images, labels = np.empty((rows, *shape), np.uint8), np.empty(rows, np.int64)
+    ids: list[str] = []
+    shards = read_shards(records, split)
+    while len(ids) < rows:
+        piece, start = _labelled(next(shards), shape), len(ids)
+        ids += piece.ids[: rows - start]
+        images[start : len(ids)] = piece.images[: rows - start]
+        labels[start : len(ids)] = piece.labels[: rows - start]
+    return LabelledImages(tuple(ids), images, labels)
 
 
 def open_images(records: Dataset, split: str, memory_bytes: int = MEMORY_BYTES) -> LabelledImages | StreamedImages:

@@ -1,11 +1,13 @@
 """Records to images: the same in memory and from disk, and every epoch has every row."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import InputError
+from pipelines.errors import CorruptDatasetError, InputError
 from pipelines.storage import Workspace
 from pipelines.training.images import HeldBatches, check_labels, mean_image, open_images, read_images
 from tests.pipelines.training.image_records import publish_images, spots
@@ -23,6 +25,21 @@ def test_images_that_end_in_zero_bytes_are_read_whole(records) -> None:
     assert found.ids == tuple(ids)
     assert np.array_equal(found.images, pixels) and np.array_equal(found.labels, labels)
     assert read_images(records, "validation").images.shape == (0, 4, 4, 1)
+
+
+def test_the_first_images_are_read_from_as_few_shards_as_hold_them(tmp_path) -> None:
+    records = publish_images(Workspace.open(str(tmp_path)), {"train": spots(40)}, shards=4)
+    for path in records.table_paths("train")[2:]:
+        # Damaged, and not noticed: it has the size that it should.
+        Path(path).write_bytes(bytes(Path(path).stat().st_size))
+    ids, pixels, labels = spots(40)
+    for most in (0, 5, 10, 13, 20):
+        found = read_images(records, "train", most)
+        assert found.ids == tuple(ids[:most]) and found.inputs == (4, 4, 1)
+        assert np.array_equal(found.images, pixels[:most]) and np.array_equal(found.labels, labels[:most])
+    for most in (21, 99, None):
+        with pytest.raises(CorruptDatasetError, match="was altered since it was published"):
+            read_images(records, "train", most)
 
 
 def test_a_streamed_epoch_has_the_images_of_one_in_memory_each_once(records) -> None:

@@ -25,4 +25,5 @@ def standardised(encoder: Any, images: npt.NDArray[np.uint8]) -> Any:
     layer = keras.layers.Normalization(axis=-1, name="standardised")
     # Two vectors whose mean and deviation are those that are wanted.
     layer.adapt(np.stack([mean - deviation, mean + deviation]).astype("float32"))
-    return keras.Model(encoder.input, layer(encoder.output))
+    # Named, because Keras numbers those without a name through the process: equal encoders are to be equal files.
+    return keras.Model(encoder.input, layer(encoder.output), name="encoder")

@@ -67,7 +67,12 @@ def build_classifier(
         x = keras.layers.Dropout(options.dropout, seed=derived_seed(seed, "dropout"), name="dropout")(x)
     # Zeros: all classes start equal, the loss at ln C, or C - 1 of the support vector machine.
     scores = keras.layers.Dense(classes, kernel_initializer="zeros", name="scores")(x)
-    return keras.Model(given, scores, name=options.family)
+    model = keras.Model(given, scores, name=options.family)
+    for place, operation in enumerate(model.operations):
+        if not isinstance(operation, keras.Layer):
+            # Keras numbers them through the process: the second of two equal models would be saved as other bytes.
+            operation.name = f"operation_{place}"
+    return model
 
 
 def templates(model: Any) -> Any:

@@ -16,7 +16,7 @@ from pipelines.errors import ConfigError, QualityGateError, WorkspaceError
 from pipelines.images.standard import standardised
 from pipelines.models.classifier import build_classifier
 from pipelines.models.nearest import NearestNeighbours
-from pipelines.models.saved_classifier import SavedClassifier
+from pipelines.models.saved_classifier import SavedClassifier, keras_file
 from pipelines.storage import Workspace
 from pipelines.training.images import LabelledImages
 from schemas.classifier import ClassifierState
@@ -250,7 +250,9 @@ def test_a_number_that_is_the_same_for_all_images_learned_from_is_left_as_it_is(
     encoder = keras.Model(inputs, keras.layers.Flatten()(inputs))
     images = np.zeros((3, 2, 2, 1), np.uint8)
     images[:, 0, 0, 0] = [1, 2, 3]
-    found = standardised(encoder, images)(np.full((1, 2, 2, 1), 5.0)).numpy()[0]
+    made, again = (standardised(keras.Model(encoder.input, encoder.output), images) for _ in range(2))
+    assert keras_file(made) == keras_file(again)
+    found = made(np.full((1, 2, 2, 1), 5.0)).numpy()[0]
     np.testing.assert_allclose(found, [3 / (2 / 3) ** 0.5, 5, 5, 5], rtol=1e-5)
 
 

@@ -47,6 +47,11 @@ def predict(saved: SavedClassifier, records: Dataset, split: str, who: str = "th
             f"{who} must take images of the records' height, width and channels, {image_shape(records)}, it takes "
             f"{saved.state.shape}; {_REMEDY}"
         )
+    if saved.state.resize != (fitted := records.manifest.config["images"]["resize"]):
+        raise WorkspaceError(
+            f"{who} must take images that are fitted as the records' are, by {fitted}, it takes them by "
+            f"{saved.state.resize}; {_REMEDY}"
+        )
     pieces = [piece for piece in open_images(records, split).pieces() if piece.rows]
     found = [saved.probabilities(piece.images)[:, columns] for piece in pieces]
     return Predicted(

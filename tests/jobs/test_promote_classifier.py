@@ -79,3 +79,7 @@ def test_a_champion_of_other_images_or_classes_is_named_with_the_remedy(gate) ->
         gate(knowing(), knowing(shape=(6, 6, 1)))
     with pytest.raises(WorkspaceError, match="must know the classes of the records, 'green'"):
         gate(knowing(), knowing(classes=("dark", "light", "green")))
+    padded = knowing()
+    padded.state = padded.state.model_copy(update={"resize": "pad"})
+    with pytest.raises(WorkspaceError, match=r"fitted as the records' are, by stretch, it takes them by pad; .* alias"):
+        gate(knowing(), padded)

@@ -26,6 +26,6 @@ CLASSES = Table(
         Column("top_classes", "list<string>", doc="the likeliest classes, the likeliest first"),
         Column("top_probabilities", "list<float32>", doc="their probabilities"),
     ),
-    key=("name",),
+    key=("name", "item_id"),
 )
-"""Every image that was scored."""
+"""Every image that was scored, once for each item that it shows."""

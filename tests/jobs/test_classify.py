@@ -16,6 +16,7 @@ from pipelines.errors import CorruptDatasetError, QualityGateError, SourceError,
 from pipelines.images.classify import ClassifierHandler
 from pipelines.images.infer import Pixels
 from pipelines.storage import Workspace
+from schemas.classes import CLASSES
 from tests.jobs.classifiers import RAW, config, knowing, png, publish, records_in, remembering, write_images
 
 THREADS = {"workers": 2, "options": {"direct_running_mode": "multi_threading"}}
@@ -93,6 +94,7 @@ def test_a_table_names_the_items_and_an_image_may_show_two(workspace, folder) ->
     found = run(workspace, folder, classify={"sources": [source], "top": 1})
     rows = [(row["name"], row["item_id"], row["class"]) for row in found.read_table("classes").to_pylist()]
     assert rows == [("0.png", "x", "dark"), ("3.png", "y", "light"), ("3.png", "z", "light")]
+    assert len(found.read_table("classes", list(CLASSES.key)).group_by(list(CLASSES.key)).aggregate([])) == 3
     assert found.manifest.facts["rows"] == {"in": 4, "out": 3, "quarantined": 0, "duplicates": 1}
     assert found.read_table("classes")["top_classes"].to_pylist()[0] == ["dark"]
 

@@ -134,7 +134,7 @@ def _pinned(config: Config, workspace: storage.Workspace) -> Config:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """`--runner` and `--model`."""
     add_runner(parser)
-    meaning = "a registered classifier, models:/NAME/VERSION or models:/NAME@ALIAS; without: the current one of --out"
+    meaning = "a registered one, such as models:/x_classifier@champion or models:/x_classifier/3; absent: that of --out"
     add_shorthand(parser, "--model", "classify.model", "MODEL", meaning)
 
 

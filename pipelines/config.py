@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import ConfigError
 from schemas.columns import TIME_MAX_US, TIME_MIN_US
@@ -64,11 +64,19 @@ def _encoding(value: object) -> object:
         ) from None
 
 
+def _registered_model(address: str) -> str:
+    if not re.fullmatch(r"models:/[^/:@]+(/\d+|@[^/:@]+)", address):
+        raise ValueError("must be models:/NAME/VERSION or models:/NAME@ALIAS, such as models:/x_classifier@champion")
+    return address
+
+
 Encoding = Annotated[str, BeforeValidator(_encoding)]
 Duration = Annotated[str, BeforeValidator(_duration)]
 """Text such as `7d`; `parse_duration` gives microseconds."""
 Window = Annotated[str, BeforeValidator(_window)]
 """A duration, or `lifetime`."""
+RegisteredModel = Annotated[str, AfterValidator(_registered_model)]
+"""A version of MLflow's registry, models:/NAME/VERSION, or what an alias stands for, models:/NAME@ALIAS."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -543,7 +551,7 @@ class TrainingOptions(Options):
     patience: int = Field(2, ge=0)
     """Epochs without a better validation result before stopping; the best epoch's weights are kept."""
     losses: LossOptions = LossOptions()
-    start_from: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
+    start_from: RegisteredModel | None = None
     """A registered scorer whose weights training starts from: models:/NAME/VERSION or models:/NAME@ALIAS (`--from`).
     Absent: from scratch."""
     allow_unaudited: bool = False
@@ -567,7 +575,7 @@ class EvaluationOptions(Options):
     """Also report by the item's age, and by the number of past positives of the item and of the user."""
     popularity: str | None = None
     """Item statistic that ranks the popularity baseline; absent: past positives."""
-    against: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
+    against: RegisteredModel | None = None
     """A registered model to compare with, models:/NAME/VERSION or models:/NAME@ALIAS: both rank the same examples, and
     their differences are paired. Absent: none. `--against` on the command line is short for it."""
 
@@ -870,9 +878,10 @@ class AugmentOptions(Options):
     flip: bool = False
     """Left and right exchanged in half of them. Not for digits and letters."""
     crop: int = Field(0, ge=0)
-    """Moved by up to so many pixels, what comes in is black; 4 is usual for images of 32."""
-    rand_augment: int = Field(0, ge=0)
-    """Random changes of colour and shape an image (Cubuk et al. 2020); 2 is usual, …"""
+    """Moved by up to so many pixels, fewer than the shorter side has; what comes in is black. 4 is usual for images of
+    32."""
+    rand_augment: int = Field(0, ge=0, le=8)
+    """Random changes of colour and shape an image (Cubuk et al. 2020); 2 is usual, each takes time in every step, …"""
     magnitude: Share = 0.3
     """… and how strong they are."""
     erasing: Share = 0.0
@@ -897,6 +906,8 @@ class NeighbourOptions(Options):
 Family = Literal[
     "nearest", "linear", "two_layer", "plain", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"
 ]
+FLAT: tuple[Family, ...] = ("nearest", "linear", "two_layer")
+"""Families to which an image is a vector of pixels; the others are networks of convolutions."""
 
 
 class ClassifierOptions(Options):
@@ -946,8 +957,7 @@ class ClassifierOptions(Options):
                 f"tricks.drop_path must be 0 for {self.family}, which has no residual branches, got "
                 f"{self.tricks.drop_path}; remove it, or set family to mobilenet_v2 or shufflenet_v1"
             )
-        flat = self.family in ("nearest", "linear", "two_layer")
-        if flat and (self.tricks.squeeze_excitation or self.tricks.blur_pool):
+        if self.family in FLAT and (self.tricks.squeeze_excitation or self.tricks.blur_pool):
             raise ValueError(f"tricks belong to convolutional networks, family is {self.family}; remove them")
         return self
 
@@ -1005,7 +1015,7 @@ class ClassifierEvaluationOptions(Options):
 class ClassifyOptions(Options):
     """What `thaw classify` scores, and by which model, which says what height, width and channels it takes."""
 
-    model: str | None = Field(None, pattern=r"^models:/[^/:@]+(/\d+|@[^/:@]+)$")
+    model: RegisteredModel | None = None
     """A registered classifier, models:/NAME/VERSION or models:/NAME@ALIAS; absent: the current one of the workspace.
     `--model` on the command line is short for it."""
     sources: tuple[ImageSource, ...] = ()

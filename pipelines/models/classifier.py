@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipelines.config import ClassifierOptions
+from pipelines.config import FLAT, ClassifierOptions
 from pipelines.errors import ConfigError
 from pipelines.models.blocks import derived_seed
 from pipelines.models.linear import content_vector, linear, pixels_scaled, two_layer
@@ -29,7 +29,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "shufflenet_v2": shufflenet_v2,
 }
 """Name in the configuration -> from scaled pixels, or a content vector, to a vector (n, d)."""
-OF_CONTENT = ("linear", "two_layer")
+OF_CONTENT = tuple(family for family in FLAT if family in FAMILIES)
 """Families that take content columns as well as images."""
 
 

@@ -23,6 +23,7 @@ KINDS = {
 """Families that may be compared after a short training."""
 
 _EPOCHS, _IMAGES, _LONGER = 8, 30_000, 5
+_CROPS = (0, 2, 4)
 
 Changes = dict[str, Any]
 """Option of `classifier` -> value."""
@@ -69,7 +70,10 @@ def spaces(config: Config, side: int, epochs: int) -> dict[str, Space]:
         fixed = {"family": family, "epochs": epochs, "minutes": None, **space.fixed}
         if kind_of(family) == "convolutional":
             fixed["stem"] = "small" if side <= SMALL_SIDE else "large"
-        found[family] = Space(fixed, space.usual, space.varies)
+            if side <= max(_CROPS):
+                fixed["augment.crop"] = 0
+        usual, varies = ({k: v for k, v in of.items() if k not in fixed} for of in (space.usual, space.varies))
+        found[family] = Space(fixed, usual, varies)
     return found
 
 
@@ -131,7 +135,7 @@ def _convolutional(widths: tuple[float, ...], usual_width: float, residual: bool
             "optimizer.weight_decay": _rate(1e-3, 0.5),
             "width": _choice(*widths),
             "augment.flip": _choice(False, True),
-            "augment.crop": _choice(0, 2, 4),
+            "augment.crop": _choice(*_CROPS),
             "augment.rand_augment": _choice(0, 1, 2),
             "augment.erasing": _choice(0.0, 0.25),
             "loss.label_smoothing": _choice(0.0, 0.1),

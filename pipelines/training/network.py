@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.config import ClassifierOptions
-from pipelines.errors import InputError
+from pipelines.errors import ConfigError, InputError
 from pipelines.losses.classification import class_loss
 from pipelines.models.blocks import derived_seed
-from pipelines.models.classifier import build_classifier
+from pipelines.models.classifier import OF_CONTENT, build_classifier
 from pipelines.models.saved_classifier import in_batches
 from pipelines.training.augment import augment
 from pipelines.training.class_step import ClassStep, make_step
@@ -28,8 +28,8 @@ from pipelines.training.images import Batches, check_labels, mean_image
 from pipelines.training.progress import Progress
 from pipelines.training.schedules import schedule
 
-CENTRED = ("linear", "two_layer")
-"""Families of which an image goes in less the mean image."""
+CENTRED = OF_CONTENT
+"""Families of which an image goes in less the mean image: those that look at raw pixels."""
 
 
 class Labelled(Protocol):
@@ -114,7 +114,13 @@ def train_network(
     for piece in train.pieces() if hasattr(train, "labels") else ():
         check_labels(piece.ids, piece.labels, classes)
     make_deterministic(seed)
-    mean = mean_image(train) if options.family in CENTRED and isinstance(train.inputs[0], int) else None  # type: ignore[arg-type]
+    of_images = isinstance(train.inputs[0], int)
+    if of_images and options.augment.crop >= min(train.inputs[:2]):
+        raise ConfigError(
+            f"classifier.augment.crop must be less than the images' shorter side, {min(train.inputs[:2])} pixels, got "
+            f"{options.augment.crop}; set fewer, or 0"
+        )
+    mean = mean_image(train) if options.family in CENTRED and of_images else None  # type: ignore[arg-type]
     model = build_classifier(options, train.inputs, len(classes), seed=seed, mean=mean)
     batches = train.batches(options.batch_size, seed)
     clock = Clock(options, options.epochs * batches.steps)

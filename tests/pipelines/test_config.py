@@ -53,6 +53,15 @@ def test_an_unknown_key_inside_a_list_names_the_nearest_valid_key() -> None:
         ({"preferences": {"recent": ["tags"]}}, "preferences.recent must be among"),
         ({"split": {"validation_share": 0.6, "test_share": 0.5}}, "leave something to train on"),
         ({"split": {"validation_start": "2020-01-01"}}, "given together"),
+        *(
+            (section, rf"`{key}`: must be models:/NAME/VERSION or models:/NAME@ALIAS, such as \S+ \(got 'pics'\)$")
+            for key, section in {
+                "classify.model": {"classify": {"model": "pics"}},
+                "evaluation.against": {"evaluation": {"against": "pics"}},
+                "training.start_from": {"training": {"start_from": "pics"}},
+            }.items()
+        ),
+        ({"classifier": {"augment": {"rand_augment": 9}}}, r"augment.rand_augment`: .* 8 \(got 9\)"),
         ({"records": {"num_shards": 0}}, "records.num_shards"),
         ({"training": {"learning_rate": float("inf")}}, r"training.learning_rate`: .* finite number \(got inf\)"),
         ({"quality": {"weight_range": [0, float("nan")]}}, r"quality.weight_range.1`: .* finite number \(got nan\)"),

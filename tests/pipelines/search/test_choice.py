@@ -71,6 +71,13 @@ def test_all_that_is_proposed_is_a_valid_configuration_of_what_images_need() -> 
     assert spaces(config(), 64, 8)["mobilenet_v2"].fixed["stem"] == "large"
 
 
+def test_images_of_a_few_pixels_are_not_moved_out_of_sight() -> None:
+    tiny = spaces(config(), 4, 8)["plain"]
+    assert tiny.fixed["augment.crop"] == 0
+    assert "augment.crop" not in tiny.usual.keys() | tiny.varies.keys()
+    assert "augment.crop" in spaces(config(), 5, 8)["plain"].varies
+
+
 def test_a_trial_is_given_up_by_its_own_family_alone_and_not_in_its_first_epochs() -> None:
     some = chooser(families=["linear", "shufflenet_v2"])
     for _ in range(6):

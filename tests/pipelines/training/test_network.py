@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.config import ClassifierOptions
-from pipelines.errors import InputError
+from pipelines.errors import ConfigError, InputError
 from pipelines.training.images import LabelledImages
 from pipelines.training.network import train_network
 from tests.pipelines.training.image_records import CLASSES, spots
@@ -77,6 +77,13 @@ def test_nothing_to_train_on_and_labels_of_no_class_are_told() -> None:
     whole = images()
     with pytest.raises(InputError, match=r"a label must be from 0 to 1"):
         trained(train=LabelledImages(whole.ids, whole.images, whole.labels + 1))
+
+
+def test_a_crop_that_can_push_all_of_an_image_out_of_sight_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"augment.crop must be less than the images. shorter side, 4 pixels, got 4; set"
+    ):
+        trained(augment={"crop": 4})
 
 
 def test_images_of_one_pixel_are_classified_too() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from pipelines.errors import InputError
 from pipelines.evaluation.calibration import curve_rows
@@ -19,7 +20,7 @@ from pipelines.evaluation.classification import (
     reliability_of_classes,
     top_k_accuracy,
 )
-from pipelines.evaluation.intervals import Estimate, Sample
+from pipelines.evaluation.intervals import FEWEST_USERS, LEVEL, Estimate, Sample
 from pipelines.evaluation.metrics import Bools, Ints
 
 TOP = 5
@@ -63,7 +64,13 @@ def measure(
 
 
 def share_estimate(hits: Bools, resamples: int, seed: int) -> Estimate:
-    """The share of hits among images, with its interval."""
+    """The share of hits among images, with its interval.
+
+    Where all are hits, or none, every resample is alike; the interval is then Wilson's (1927), which knows how many.
+    """
+    if len(hits) >= FEWEST_USERS and (hits.all() or not hits.any()):
+        bounds = binomtest(int(hits.sum()), len(hits)).proportion_ci(LEVEL, method="wilson")
+        return Estimate(float(hits.mean()), round(bounds.low, 6), round(bounds.high, 6), len(hits))
     drawn = np.random.default_rng(seed).binomial(len(hits), hits.mean(), resamples)
     return Sample(float(hits.mean()), drawn / len(hits), len(hits)).estimate()
 

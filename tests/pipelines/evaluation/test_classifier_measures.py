@@ -39,6 +39,14 @@ def test_an_interval_is_that_of_drawing_the_images_anew() -> None:
         assert [found.low, found.high] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.006)
 
 
+def test_nine_of_nine_right_are_no_proof_of_perfection_nor_nine_wrong_of_the_contrary() -> None:
+    # Wilson's interval by hand: n / (n + z²) of n = 9 and z = 1.96.
+    least = 9 / (9 + 1.959964**2)
+    right, wrong = (share_estimate(np.full(9, hit), 200, 1) for hit in (True, False))
+    assert (right.value, right.low, right.high) == (1, pytest.approx(least, abs=1e-6), 1)
+    assert (wrong.value, wrong.low, wrong.high) == (0, 0, pytest.approx(1 - least, abs=1e-6))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_two_models_that_agree_on_every_image_differ_by_nothing_at_all(share) -> None:
     hits = np.random.default_rng(5).random(50) < share

@@ -21,7 +21,7 @@ _ABOUT = {
     "ablate": "train variants of the model on the same records and compare them on validation",
     "write_image_records": "images to shuffled TFRecord shards, for a classifier",
     "embed_content": "images through a Keras model to content vectors of items",
-    "search": "try families of classifiers and their options, train the best: --data FOLDER_OF_CLASSES --minutes 20",
+    "search": "choose a classifier, no configuration needed: --data FOLDER_OF_CLASSES --minutes 20",
     "train_content_classifier": "train a classifier that tells a category of items from their other content",
     "train_classifier": "train a classifier on image records, registered as challenger",
     "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
@@ -34,14 +34,14 @@ def usage() -> str:
     """The help page."""
     listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, (SEARCH, *CLASSIFIER_JOBS))
     jobs, factors, beside, classifiers = (
-        "\n".join(f"  {name:<20} {_ABOUT[name]}" for name in names) for names in listed
+        "\n".join(f"  {name:<24} {_ABOUT[name]}" for name in names) for names in listed
     )
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
 
 usage: thaw run [--config FILE] [--data DIR] [--out DIR] [--set KEY=VALUE] …
        thaw JOB [the same arguments]
 
-  run                  all the jobs in order; a stage whose inputs have not changed is not run again
+  run                      all the jobs in order; a stage whose inputs have not changed is not run again
 {jobs}
 
 Beside the chain:
@@ -50,7 +50,7 @@ Beside the chain:
 Images, on Beam; `thaw run` runs them, and train_classifier between, where items read vectors of their images:
 {beside}
 
-Classifiers of image records:
+Classifiers:
 {classifiers}
 
 `thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.

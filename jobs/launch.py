@@ -449,6 +449,8 @@ def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None
         data = None
     if data is not None:
         require_folder(data)
+        if not arguments.config:
+            say(f"note: no --config: {DEFAULT_CONFIG.relative_to(ROOT)} says what there is in {data}")
     return config, Workspace.open(arguments.out), data
 
 

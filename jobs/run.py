@@ -38,6 +38,13 @@ def run_chain(
     config: Config, workspace: Workspace, data: str | None, *, until: str = CHAIN[-1], force: bool = False
 ) -> int:
     """Run the jobs up to `until`; after the last, write summary.json and report.html. Returns the exit code."""
+    if not config.source.interactions:
+        # Said now, and not when Spark has started.
+        instead = "; of images alone make `thaw write_image_records`, `thaw train_classifier` or `thaw search`"
+        raise ConfigError(
+            "source.interactions must name at least one log where `thaw run` ranks items, got none; add one to the "
+            f"configuration{instead if config.images else ''}"
+        )
     needless = {name for name, asked in OPTIONAL.items() if not asked(config)}
     if not config.demo or data is not None:
         needless.add("generate_demo")

@@ -31,7 +31,8 @@ def explained() -> Iterator[None]:
         said = redacted(str(error).strip().splitlines()[0])
         raise TrackingError(
             f"MLflow must be reachable and hold what is asked of it, it says: {said}; check tracking.uri. If its store "
-            "was emptied or moved, `thaw train_dropoutnet --force` registers the model anew"
+            "was emptied or moved, `thaw train_dropoutnet --force` registers the model anew, `thaw train_classifier "
+            "--force` a classifier"
         ) from None
 
 

@@ -9,13 +9,30 @@ from pathlib import Path
 import pytest
 
 from jobs import cli, run
-from jobs.launch import CHAIN, OPTIONAL, ROOT, Draft, Job, code_version, execute, guarded, job_dataset, job_named
+from jobs.launch import (
+    CHAIN,
+    JOBS,
+    OPTIONAL,
+    ROOT,
+    SEARCH,
+    Draft,
+    Job,
+    code_version,
+    execute,
+    guarded,
+    job_dataset,
+    job_named,
+)
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
 from pipelines.storage import Workspace, write_json
 
 MOVIELENS = ["--config", str(ROOT / "conf" / "movielens.yaml")]
-RAW = {"name": "x", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
+LOG = {"path": "log.csv", "user_id": "user", "item_id": "item", "event_time": {"column": "at"}}
+RAW = {
+    "name": "x", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]},
+    "source": {"interactions": [LOG]},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -213,7 +230,10 @@ def test_a_job_that_the_configuration_asks_for_is_run(tmp_path, capsys) -> None:
 
 
 PICTURED = {
-    "source": {"items": [{"dataset": "content_vectors", "columns": {"image": {"kind": "vector", "column": "vector"}}}]},
+    "source": {
+        "interactions": [LOG],
+        "items": [{"dataset": "content_vectors", "columns": {"image": {"kind": "vector", "column": "vector"}}}],
+    },
     "images": {"sources": [{"path": "p"}], "height": 2, "width": 2},
 }
 
@@ -244,6 +264,27 @@ def test_a_run_makes_factors_and_vectors_of_images_where_the_configuration_has_t
     assert made_by(**{**PICTURED, "images": named}) == ["embed_content", *plain]
 
 
+def test_a_run_of_images_alone_is_refused_at_once_and_told_what_trains_on_them(tmp_path, capsys) -> None:
+    images = ["run", "--config", str(ROOT / "conf" / "fashion_mnist.yaml"), "--out", str(tmp_path / "out")]
+    assert cli.main(images) == 2
+    said = capsys.readouterr().err
+    assert "source.interactions must name at least one log" in said
+    assert "`thaw write_image_records`, `thaw train_classifier` or `thaw search`" in said
+    assert "[1/" not in said
+    assert cli.main(["run", *MOVIELENS, "--set", "source.interactions=[]", "--out", str(tmp_path / "out")]) == 2
+    assert "must name at least one log where `thaw run` ranks items, got none" in (said := capsys.readouterr().err)
+    assert "train_classifier" not in said
+
+
+def test_data_without_a_configuration_is_read_by_the_demos_and_that_is_said(tmp_path, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    asked = ["write_image_records", "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]
+    assert cli.main(asked) == 2
+    assert f"note: no --config: conf/demo.yaml says what there is in {tmp_path}/mine" in capsys.readouterr().err
+    assert cli.main([*asked, "--config", str(ROOT / "conf" / "cifar10.yaml")]) == 2
+    assert "no --config" not in capsys.readouterr().err
+
+
 def test_a_missing_parent_names_the_job_that_makes_it(workspace) -> None:
     with pytest.raises(WorkspaceError, match="run `thaw build_examples` first"):
         execute(counting_job([], parents=("examples",)), config(), workspace, None)
@@ -272,12 +313,14 @@ def test_exit_codes_tell_whose_fault_it_is(error, code, capsys) -> None:
     assert ("Traceback" in capsys.readouterr().err) == (code == 1)
 
 
-def test_every_job_of_the_chain_exists_and_publishes_what_the_launcher_says() -> None:
-    for name in CHAIN:
+def test_every_job_exists_and_publishes_what_the_launcher_says() -> None:
+    for name in JOBS:
         job = job_named(name)
         assert (job.name, job.dataset) == (name, job_dataset(name))
         assert set(job.sections) <= set(type(config()).model_fields)
-        assert Path(f"jobs/{name}.py").read_text().rstrip().endswith("sys.exit(main(JOB))")
+        # The search settles its configuration by itself.
+        entry = "main()" if name == SEARCH else "main(JOB)"
+        assert Path(f"jobs/{name}.py").read_text().rstrip().endswith(f"sys.exit({entry})")
 
 
 def test_the_code_version_is_stable_within_a_process() -> None:

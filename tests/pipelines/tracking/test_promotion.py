@@ -136,7 +136,9 @@ def test_no_such_model_is_an_absence(client) -> None:
 
 
 def test_what_the_store_does_not_hold_is_one_message(client) -> None:
-    with pytest.raises(TrackingError, match=r"Run with id=gone not found.*check tracking\.uri"):
+    with pytest.raises(
+        TrackingError, match=r"Run with id=gone not found.*check tracking\.uri.*train_classifier --force"
+    ):
         log_evaluation(client, "gone", measured(0.1))
     with pytest.raises(TrackingError, match="MLflow must be reachable"):
         crown(client, "shop", "9")

@@ -33,10 +33,10 @@ from jobs.launch import (
     say,
 )
 from jobs.train_classifier import JOB as TRAIN
-from jobs.train_classifier import check_classes, costs, state_of
 from pipelines.config import Config, changed, load_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.images.folder_options import infer_images
+from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.search.budget import Budget, finals_of
 from pipelines.search.choice import Chooser, Proposal
@@ -56,6 +56,7 @@ from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, 
 from pipelines.search.trial import Fit, Fold, GivenUpError, fit, fit_nearest, folds_of, images_per_s, neighbour_curves
 from pipelines.storage import Dataset, Workspace, require_folder, write_json
 from pipelines.tracking.searches import TrackedSearch, make_challenger, tracked_search
+from pipelines.training.classes import check_classes, state_of
 from pipelines.training.images import image_shape, read_images
 from pipelines.training.network import Epoch
 from schemas.manifest import digest

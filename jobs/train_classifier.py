@@ -4,25 +4,19 @@ Outside the chain of `thaw run`: `thaw train_classifier --config conf/fashion_mn
 `thaw write_image_records`.
 """
 
-import hashlib
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import keras
-import numpy as np
 
 from jobs.launch import Context, Draft, Job, main
-from pipelines.errors import InputError
-from pipelines.models.costs import cost
-from pipelines.models.nearest import NearestNeighbours
-from pipelines.models.saved_classifier import SavedClassifier
-from pipelines.storage import Dataset, write_json
+from pipelines.models.costs import costs
+from pipelines.models.saved_classifier import SavedClassifier, weights_digest
+from pipelines.storage import write_json
 from pipelines.tracking.classifiers import log_classifier
-from pipelines.training.images import image_shape, open_images, read_images
+from pipelines.training.classes import check_classes, state_of
+from pipelines.training.images import open_images, read_images
 from pipelines.training.neighbours import train_nearest
 from pipelines.training.network import train_network
-from schemas.classifier import ClassifierState
 
 
 def run(context: Context) -> Draft:
@@ -61,51 +55,6 @@ def run(context: Context) -> Draft:
     }
     speeds = [round(epoch.images_per_s) for epoch in history.epochs]
     return Draft(tables, facts, notes={**logged, "images_per_s": speeds})
-
-
-def check_classes(splits: Mapping[str, Any]) -> list[str]:
-    """Notes on classes with little to learn from. Raises InputError where a class has no training image."""
-    train = splits["train"]["classes"]
-    for name, count in train.items():
-        elsewhere = {split: splits[split]["classes"][name] for split in ("validation", "test")}
-        if not count and any(train.values()):
-            found = " and ".join(f"{there:,} in {split}" for split, there in elsewhere.items() if there)
-            raise InputError(
-                f"each class must have training images, {name!r} has none ({found or 'none anywhere'}); put some into "
-                "its training folder, or leave the class out of images.classes"
-            )
-    single = [name for name, count in train.items() if count == 1]
-    return [f"one training image is all there is of {', '.join(single)}"] if single else []
-
-
-def state_of(records: Dataset, family: str) -> ClassifierState:
-    """What a classifier of these records takes."""
-    height, width, channels = image_shape(records)
-    return ClassifierState(
-        family=family,
-        classes=tuple(records.manifest.facts["classes"]),
-        height=height,
-        width=width,
-        channels=channels,
-        resize=records.manifest.config["images"]["resize"],
-    )
-
-
-def costs(model: Any) -> dict[str, int]:
-    """Parameters and multiply-adds of one image; of nearest neighbours the numbers that they remember, and look at."""
-    if isinstance(model, NearestNeighbours):
-        return {"parameters": int(model.vectors.size), "multiply_adds": int(model.vectors.size)}
-    of_model = cost(model)
-    return {"parameters": of_model.parameters, "multiply_adds": of_model.multiply_adds}
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 of what was learned."""
-    near = isinstance(model, NearestNeighbours)
-    hasher = hashlib.sha256()
-    for values in (model.vectors, model.labels) if near else model.weights:
-        hasher.update(np.ascontiguousarray(values).tobytes())
-    return hasher.hexdigest()
 
 
 JOB = Job(

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
-from jobs.train_classifier import costs, weights_digest
 from pipelines.config import AugmentOptions
 from pipelines.content.items import counts_by_split, fit_items, labelled_items
 from pipelines.errors import ConfigError
-from pipelines.models.saved_classifier import model_file
+from pipelines.models.costs import costs
+from pipelines.models.saved_classifier import model_file, weights_digest
 from pipelines.storage import write_file, write_json
 from pipelines.training.items import encoded
 from pipelines.training.neighbours import train_nearest

@@ -6,10 +6,12 @@ normalisation, activations, pooling.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
+
+from pipelines.models.nearest import NearestNeighbours
 
 
 def standard(height: int, width: int, inputs: int, outputs: int, size: int, groups: int = 1) -> int:
@@ -31,11 +33,6 @@ def pointwise(height: int, width: int, inputs: int, outputs: int, groups: int = 
     return standard(height, width, inputs, outputs, 1, groups)
 
 
-def separable_share(outputs: int, size: int) -> float:
-    """A depthwise convolution and a pointwise one after it, as a share of the standard one: 1/M + 1/K²."""
-    return 1 / outputs + 1 / size**2
-
-
 @dataclass(frozen=True)
 class Cost:
     """Of one input: an image, or a row."""
@@ -49,6 +46,13 @@ def cost(model: Any) -> Cost:
     """The cost of a built functional or sequential model, models inside it included."""
     parameters = sum(_size(weight) for weight in model.trainable_variables)
     return Cost(parameters, _multiply_adds(model))
+
+
+def costs(model: Any) -> dict[str, int]:
+    """Parameters and multiply-adds of one image; of nearest neighbours the numbers that they remember, and look at."""
+    if isinstance(model, NearestNeighbours):
+        return {"parameters": int(model.vectors.size), "multiply_adds": int(model.vectors.size)}
+    return asdict(cost(model))
 
 
 def _multiply_adds(layer: Any) -> int:

@@ -4,6 +4,7 @@ A network is one `.keras` file, which Keras loads without Thaw; nearest neighbou
 How either comes about is left to training.
 """
 
+import hashlib
 import io
 import json
 import posixpath
@@ -143,6 +144,15 @@ def in_batches(function: Callable[[Any], Any], rows: Any, batch_size: int) -> Fl
         some = {name: batch(values, start) for name, values in rows.items()} if named else batch(rows, start)
         parts.append(np.asarray(function(some), np.float32)[: max(count - start, 0)])
     return np.concatenate(parts)
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 of what was learned."""
+    near = isinstance(model, NearestNeighbours)
+    hasher = hashlib.sha256()
+    for values in (model.vectors, model.labels) if near else model.weights:
+        hasher.update(np.ascontiguousarray(values).tobytes())
+    return hasher.hexdigest()
 
 
 def model_file(model: Any) -> tuple[str, bytes]:

@@ -9,12 +9,13 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs.launch import execute
-from jobs.train_classifier import JOB, check_classes
+from jobs.train_classifier import JOB
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Workspace
 from pipelines.tracking import served_classifier
+from pipelines.training.classes import check_classes
 from tests.pipelines.training.image_records import publish_images, spots
 
 SPLITS = {"train": spots(40), "validation": spots(10, 1), "test": spots(10, 2)}

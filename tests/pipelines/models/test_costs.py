@@ -33,7 +33,6 @@ def test_formulas_by_hand() -> None:
     assert costs.standard(2, 2, 4, 8, 3, groups=2) == 576
     assert costs.depthwise(2, 2, 4, 3) == 144
     assert costs.pointwise(2, 2, 4, 8) == 128
-    assert costs.separable_share(8, 3) == pytest.approx((144 + 128) / 1152)
 
 
 def test_dense_layers_separable_ones_and_models_inside_count_too() -> None:

@@ -40,6 +40,7 @@ from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.search.budget import Budget, finals_of
 from pipelines.search.choice import Chooser, Proposal
+from pipelines.search.neighbours import choice, fit_nearest, possible, within
 from pipelines.search.page import page
 from pipelines.search.space import (
     NEAREST,
@@ -53,7 +54,7 @@ from pipelines.search.space import (
     trial_epochs,
 )
 from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
-from pipelines.search.trial import Fit, Fold, GivenUpError, fit, fit_nearest, folds_of, images_per_s, neighbour_curves
+from pipelines.search.trial import Fit, Fold, GivenUpError, fit, folds_of, images_per_s
 from pipelines.storage import Dataset, Workspace, require_folder, write_json
 from pipelines.tracking.searches import TrackedSearch, make_challenger, tracked_search
 from pipelines.training.classes import check_classes, state_of
@@ -175,22 +176,25 @@ class _Trials:
 
     def nearest(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The family nearest with what cross-validation chooses, and its curves."""
-        config = self._context.config
-        space = spaces(config, 0, 1)[NEAREST]
+        config, options = self._context.config, self._context.config.search
+        space, classes, minutes = spaces(config, 0, 1)[NEAREST], len(self._classes), self._budget.trial_minutes
 
         def attempt() -> tuple[Fit | None, dict[str, Any]]:
-            classes = len(self._classes)
-            curves, notes = neighbour_curves(self._folds[0], config.search, classes, seed=config.seed)
-            for note in notes:
-                self._context.say(f"note: {note}")
-            # Of equals the first: L1 before L2, then fewer neighbours.
-            best = max(curves, key=lambda row: row["mean"])
-            made = fit_nearest(self._folds, classes, k=best["k"], distance=best["distance"])
-            return made, {"state": "complete", "history": [], "curves": curves}
+            folds = within(self._folds, options, classes, minutes and minutes * 60)
+            rows = folds[0].train.rows
+            if rows < self._folds[0].train.rows:
+                self._context.say(
+                    f"note: nearest is tried with {rows:,} of {self._folds[0].train.rows:,} training images: more "
+                    "would take longer than a trial may"
+                )
+            if left := possible(rows, options)[1]:
+                self._context.say(f"note: k = {', '.join(map(str, left))} left out: a fold has too few training images")
+            made, curves = fit_nearest(folds, options, classes, seed=config.seed)
+            return made, {"state": "complete", "history": [], "curves": curves, "rows": rows}
 
-        trial, _ = self._made(1, NEAREST, space.fixed, space.fixed, attempt)
+        trial, _ = self._made(1, NEAREST, space.fixed, {**space.fixed, "minutes": minutes}, attempt)
         curves = trial.pop("curves")
-        best = max(curves, key=lambda row: row["mean"])
+        best = choice(curves)
         chosen = {"neighbours.k": best["k"], "neighbours.distance": best["distance"]}
         return {**trial, "changes": {**trial["changes"], **chosen}}, curves
 

@@ -988,7 +988,8 @@ class SearchOptions(Options):
     """Training images of a trial: the first so many, a sample since records are shuffled globally. Absent: all."""
     folds: int | None = Field(None, ge=2)
     """Each trial is trained so many times, each time on all but one part of train and validation together, and is worth
-    the mean accuracy on the parts left out (k-fold cross-validation). Absent: once, measured on validation."""
+    the mean accuracy on the parts left out after the last epoch (k-fold cross-validation). Absent: once, measured on
+    validation, where the best epoch counts."""
     neighbours: tuple[Count, ...] = Field((1, 3, 5, 7, 9, 13, 19, 27, 39), min_length=1)
     """Of the family nearest: numbers of neighbours, of which cross-validation chooses."""
     neighbour_folds: int = Field(5, ge=2)

@@ -9,12 +9,11 @@ import numpy as np
 
 from pipelines.config import ClassifierOptions, SearchOptions
 from pipelines.errors import ConfigError, InputError
-from pipelines.models.nearest import Distance, NearestNeighbours, cross_validate, vote
-from pipelines.models.saved_classifier import SavedClassifier
+from pipelines.models.saved_classifier import BATCH, SavedClassifier
 from pipelines.training.images import LabelledImages
 from pipelines.training.network import Epoch, TrainedNetwork, train_network
 
-_TIMED_ROWS = 1024
+_TIMED_ROWS, _TIMED_S = 1024, 1.0
 
 
 class GivenUpError(Exception):
@@ -36,7 +35,7 @@ class Fit:
     model: Any
     """Of the first fold: Keras's, or `NearestNeighbours`."""
     accuracies: tuple[float, ...]
-    """Of each fold; without folds, the one on validation."""
+    """Of each fold at the last epoch; without folds, the best epoch's on validation."""
     best_epoch: int
     """Of the first fold."""
 
@@ -84,7 +83,8 @@ def fit(
 ) -> Fit:
     """Train a network on each fold. `on_epoch` sees the first fold's epochs, and True gives the trial up.
 
-    Time is shared by the folds. Raises GivenUpError.
+    Time is shared by the folds. What a fold leaves out chooses no epoch there: its accuracy is the last one's, where
+    schedules end. Raises GivenUpError.
     """
     each = options if options.minutes is None else options.model_copy(update={"minutes": options.minutes / len(folds)})
     stopped: list[int] = []
@@ -106,62 +106,20 @@ def fit(
             raise GivenUpError("the loss stopped being finite") from None
         if stopped:
             raise GivenUpError(f"after epoch {stopped[0]}")
-    accuracies = tuple(one.history.best.metrics["validation_accuracy"] for one in trained)
-    return Fit(trained[0].model, accuracies, trained[0].history.best_epoch)
-
-
-def neighbour_curves(
-    fold: Fold, options: SearchOptions, classes: int, *, seed: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """(distance, k, mean, sd, accuracies) of every distance and number of neighbours, by cross-validation of the rows
-    to train on; and notes.
-
-    The deviation is that over folds, one sigma of the curve's bars. Raises ConfigError where no k can be.
-    """
-    folds = options.folds or options.neighbour_folds
-    # What is left of the smallest training part.
-    most = fold.train.rows - -(-fold.train.rows // folds)
-    ks = [k for k in sorted(set(options.neighbours)) if k <= most]
-    if not ks:
-        raise ConfigError(
-            f"search.neighbours must have a k that is at most the {most} training images of a fold, got "
-            f"{list(options.neighbours)}; set smaller ones, or leave nearest out of search.families"
-        )
-    left = [k for k in options.neighbours if k > most]
-    notes = [f"k = {', '.join(map(str, left))} left out: a fold has {most} training images"] if left else []
-    rows = []
-    distances: tuple[Distance, ...] = ("l1", "l2")
-    for distance in distances:
-        found = cross_validate(
-            fold.train.images, fold.train.labels, classes, ks, distance=distance, folds=folds, seed=seed
-        )
-        for k, accuracies in zip(ks, found, strict=True):
-            rows.append(
-                {
-                    "distance": distance,
-                    "k": k,
-                    "mean": round(float(accuracies.mean()), 6),
-                    "sd": round(float(accuracies.std(ddof=1)), 6),
-                    "accuracies": [round(float(value), 6) for value in accuracies],
-                }
-            )
-    return rows, notes
-
-
-def fit_nearest(folds: Sequence[Fold], classes: int, *, k: int, distance: Distance) -> Fit:
-    """Nearest neighbours with these options on each fold."""
-    models = [NearestNeighbours(f.train.images, f.train.labels, classes, k=k, distance=distance) for f in folds]
-    accuracies = tuple(
-        float((vote(model.labels[model.neighbours(f.held.images, k)], classes) == f.held.labels).mean())
-        for model, f in zip(models, folds, strict=True)
-    )
-    return Fit(models[0], accuracies, 1)
+    epochs = [one.history.epochs[-1] if len(folds) > 1 else one.history.best for one in trained]
+    accuracies = tuple(epoch.metrics["validation_accuracy"] for epoch in epochs)
+    return Fit(trained[0].model, accuracies, epochs[0].number)
 
 
 def images_per_s(saved: SavedClassifier, images: Any) -> float:
-    """How fast it predicts, batches as it is served with; the first call, which compiles, is not counted."""
-    some = images[np.resize(np.arange(len(images)), _TIMED_ROWS)]
+    """How fast it predicts, batches as it is served with; the first call, which compiles, is not counted.
+
+    Neighbours of large images are slow: not all of the rows are then asked for.
+    """
+    some = images[np.resize(np.arange(len(images)), BATCH)]
     saved.probabilities(some[:1])
-    started = time.monotonic()
-    saved.probabilities(some)
-    return len(some) / max(time.monotonic() - started, 1e-9)
+    started, done, seconds = time.monotonic(), 0, 0.0
+    while done < _TIMED_ROWS and seconds < _TIMED_S:
+        saved.probabilities(some)
+        done, seconds = done + len(some), time.monotonic() - started
+    return done / max(seconds, 1e-9)

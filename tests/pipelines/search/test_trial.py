@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from pipelines.config import SearchOptions
+from pipelines.config import ClassifierOptions, SearchOptions
 from pipelines.errors import ConfigError, InputError
 from pipelines.search.budget import Budget, finals_of
+from pipelines.search.neighbours import choice, fit_nearest, neighbour_curves, possible, within
 from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
-from pipelines.search.trial import Fold, fit_nearest, folds_of, neighbour_curves
+from pipelines.search.trial import Fold, fit, folds_of
 from pipelines.training.images import LabelledImages
+from pipelines.training.network import ClassifierHistory, Epoch, TrainedNetwork
 from tests.pipelines.training.image_records import spots
 
 
@@ -46,14 +48,65 @@ def test_what_cannot_be_searched_is_said() -> None:
 def test_neighbours_are_chosen_by_cross_validation_with_the_deviation_over_folds() -> None:
     (fold,) = folds_of(images(40), images(10, 1), SearchOptions(), seed=1)
     options = SearchOptions(neighbours=(1, 5, 39), neighbour_folds=4)
-    curves, notes = neighbour_curves(fold, options, 2, seed=1)
-    assert notes == ["k = 39 left out: a fold has 30 training images"]
+    curves = neighbour_curves(fold, options, 2, seed=1)
+    assert possible(40, options) == ([1, 5], [39])
     assert [(row["distance"], row["k"]) for row in curves] == [("l1", 1), ("l1", 5), ("l2", 1), ("l2", 5)]
     for row in curves:
         assert row["sd"] == pytest.approx(np.std(row["accuracies"], ddof=1), abs=1e-5)
         assert row["mean"] == pytest.approx(1.0, abs=0.1)
-    made = fit_nearest(folds_of(images(40), images(10, 1), SearchOptions(folds=5), seed=1), 2, k=3, distance="l2")
-    assert len(made.accuracies) == 5 and made.accuracy == np.mean(made.accuracies)
+    found, of_first = fit_nearest([fold], options, 2, seed=1)
+    assert of_first == curves and (found.model.k, found.model.distance) == (1, "l1") and len(found.accuracies) == 1
+
+
+def test_neighbours_are_chosen_without_a_look_at_the_rows_that_a_fold_leaves_out() -> None:
+    options = SearchOptions(folds=5, neighbours=(1, 3, 5))
+    random = np.random.default_rng(3)
+
+    def noise(rows):
+        pixels = random.integers(0, 256, (rows, 4, 4, 1), np.uint8)
+        return LabelledImages(tuple(map(str, range(rows))), pixels, random.integers(0, 2, rows))
+
+    folds = folds_of(noise(50), noise(10), options, seed=1)
+    found, curves = fit_nearest(folds, options, 2, seed=1)
+    assert len(found.accuracies) == 5 and found.accuracy == np.mean(found.accuracies)
+    for fold, accuracy in zip(folds, found.accuracies, strict=True):
+        # Whatever is left out decides on nothing.
+        alone, of_fold = fit_nearest([Fold(fold.train, noise(9))], options, 2, seed=1)
+        best = choice(of_fold)
+        assert (alone.model.k, alone.model.distance) == (best["k"], best["distance"])
+        assert accuracy == (alone.model.predict(fold.held.images) == fold.held.labels).mean()
+    assert curves == neighbour_curves(folds[0], options, 2, seed=1)
+
+
+def test_neighbours_are_looked_for_among_as_many_images_as_time_allows(monkeypatch) -> None:
+    folds = folds_of(images(4000), images(100, 1), SearchOptions(), seed=1)
+    options = SearchOptions(neighbours=(1, 3), neighbour_folds=5)
+    monkeypatch.setattr("pipelines.search.neighbours._seconds_a_pair", lambda *given: 1e-6)
+    assert within(folds, options, 2, None) == folds
+    assert within(folds, options, 2, 60)[0].train.ids == folds[0].train.ids
+    (fold,) = within(folds, options, 2, 1)
+    rows = fold.train.rows
+    assert fold.train.ids == folds[0].train.ids[:rows] and fold.held is folds[0].held
+    # n² pairs by four fifths, and n for each of 100: as near to a second as whole rows come.
+    assert (rows * rows * 0.8 + rows * 100) * 1e-6 <= 1 < ((rows + 1) ** 2 * 0.8 + (rows + 1) * 100) * 1e-6
+    (fold,) = within(folds, options, 2, 1e-9)
+    assert possible(fold.train.rows, options)[0] and fit_nearest([fold], options, 2, seed=1)
+
+
+def test_what_a_fold_leaves_out_chooses_no_epoch(monkeypatch) -> None:
+    def train(options, train, held, classes, *, seed, on_epoch):
+        epochs = tuple(
+            Epoch(number, {"validation_accuracy": value}, 1.0, 0.0) for number, value in enumerate((0.5, 0.9, 0.7), 1)
+        )
+        for epoch in epochs if on_epoch else ():
+            on_epoch(epoch)
+        return TrainedNetwork("model", ClassifierHistory(epochs, 2))
+
+    monkeypatch.setattr("pipelines.search.trial.train_network", train)
+    for folds, accuracy, epoch in ((None, 0.9, 2), (2, 0.7, 3)):
+        some = folds_of(images(8), images(4, 1), SearchOptions(folds=folds), seed=1)
+        made = fit(ClassifierOptions(), some, ("a", "b"), seed=1, on_epoch=lambda epoch: False)
+        assert (made.accuracy, made.best_epoch) == (accuracy, epoch)
 
 
 def test_trials_end_with_their_time_or_their_number_and_the_rest_is_for_the_best() -> None:

@@ -6,6 +6,7 @@ search's own, and is kept: a search that was stopped goes on where it was. The t
 
 import argparse
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -79,6 +80,8 @@ def run(context: Context) -> Draft:
     config, records, options = context.config, context.parents["image_records"], context.config.search
     classes = records.manifest.facts["classes"]
     check(config, records)
+    # Of many networks each is traced once, which TensorFlow takes for one that is traced again and again.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     train, validation = read_images(records, "train", options.train_images), read_images(records, "validation")
     folds = folds_of(train, validation, options, config.seed)
     budget, rows = Budget(options), folds[0].train.rows
@@ -96,6 +99,11 @@ def run(context: Context) -> Draft:
             trials.append(making.of(chooser.next(), len(trials) + 1))
         if missed := sorted(set(options.families) - {trial["family"] for trial in trials}):
             context.say(f"note: no time was left to try {', '.join(missed)}; give the search more minutes or trials")
+        if unknown := sorted({t["family"] for t in trials} - {t["family"] for t in trials if not is_cut_short(t, 1)}):
+            context.say(
+                f"note: no time was left for more than an epoch of {', '.join(unknown)}, whose accuracy says little; "
+                "give the search more minutes"
+            )
         best, finalists = best_of(trials), finalists_of(trials)
         if not validation.rows and len(finalists) > 1:
             context.say(
@@ -117,6 +125,13 @@ def run(context: Context) -> Draft:
     tables = {"results": write_json(context.staging, "results.json", results)}
     facts = {"trials": len(trials), "best": {"family": best["family"], "accuracy": best["accuracy"]}}
     return Draft(tables, facts, notes={"run_id": tracked.run_id, "speeds": speeds})
+
+
+def is_cut_short(trial: Mapping[str, Any], epochs: int | None = None) -> bool:
+    """Whether a trial that was not given up had no time for all of its epochs, or for more than `epochs`."""
+    done = len(trial["history"])
+    planned = trial["changes"]["epochs"]
+    return trial["accuracy"] is not None and 0 < done < planned and (epochs is None or done <= epochs)
 
 
 def check(config: Config, records: Dataset) -> None:
@@ -195,6 +210,7 @@ class _Trials:
         trial, _ = self._made(1, NEAREST, space.fixed, {**space.fixed, "minutes": minutes}, attempt)
         curves = trial.pop("curves")
         best = choice(curves)
+        self._context.say(f"    k = {best['k']} and {best['distance'].upper()}, by cross-validation")
         chosen = {"neighbours.k": best["k"], "neighbours.distance": best["distance"]}
         return {**trial, "changes": {**trial["changes"], **chosen}}, curves
 
@@ -222,6 +238,8 @@ class _Trials:
         trial = {"number": number, "family": family, "changes": dict(changes), **manifest.facts}
         trial["speed"] = {**manifest.notes, "seconds": manifest.seconds}
         state = "found" if outcome.reused else f"{manifest.seconds:.1f} s"
+        if is_cut_short(trial):
+            state += f", time for {len(trial['history'])} of {changes['epochs']} epochs"
         accuracy = "given up" if trial["accuracy"] is None else f"{trial['accuracy']:.4f}"
         unsaid = {*_UNSAID, *(NOT_OF_FLAT if kind_of(family) == "flat" else NO_TRICKS)}
         varied = {key: value for key, value in changes.items() if key not in unsaid}
@@ -324,7 +342,14 @@ def search(config: Config, workspace: Workspace, data: str | None, *, force: boo
     fs, inside = fsspec.core.url_to_fs(path)
     fs.pipe_file(inside, page(config.name, results, found.dataset.manifest.notes["speeds"]).encode())
     say(f"page: {path}")
-    report(found.dataset, results, final, [(one[0]["family"], one[2].dataset) for one in trained], best.dataset)
+    report(
+        found.dataset,
+        results,
+        final,
+        [(one[0]["family"], one[2].dataset) for one in trained],
+        best.dataset,
+        workspace.root,
+    )
     return 0
 
 
@@ -340,6 +365,7 @@ def report(
     final: Changes,
     trained: Sequence[tuple[str, Dataset]],
     best: Dataset,
+    root: str,
 ) -> None:
     """Print the table of families, the registered model and the options to put into a configuration."""
     out = [*table_lines(by_family(results, found.manifest.notes["speeds"])), ""]
@@ -350,6 +376,7 @@ def report(
     notes = best.manifest.notes
     out += [
         f"registered: models:/{notes['name']}/{notes['version']}",
+        f"on test images, once: thaw evaluate_classifier --out {root} --split test",
         "",
         "# the best options, for a configuration",
         as_yaml(final).rstrip(),

@@ -161,6 +161,22 @@ def test_a_search_by_hyperband_that_goes_on_gives_up_the_same_trials(
     assert any(trial["state"] == "given up" for trial in whole[4:])
 
 
+def test_a_trial_that_its_time_cuts_short_is_told(workspace, untracked, fits, monkeypatch, capsys) -> None:
+    made = search.fit
+
+    def fit(options, *given, on_epoch, **named):
+        for number in range(1, 1 + (1 if options.family == "linear" else 4)):
+            on_epoch(Epoch(number, {"validation_accuracy": 0.5}, 1.0, 0.0))
+        return made(options, *given, on_epoch=on_epoch, **named)
+
+    monkeypatch.setattr(search, "fit", fit)
+    few = {"families": ["linear", "two_layer"], "trials": 3, "epochs": 6, "pruner": "none"}
+    execute(search.JOB, parse_config({**RAW, "search": few}), workspace, None)
+    told = capsys.readouterr().err
+    assert "s, time for 1 of 6 epochs)" in told and "s, time for 4 of 6 epochs)" in told
+    assert "note: no time was left for more than an epoch of linear, whose accuracy says little" in told
+
+
 def test_without_validation_images_the_best_in_folds_is_trained_alone_and_not_judged(
     tmp_path, untracked, fits, monkeypatch, capsys
 ) -> None:
@@ -222,6 +238,7 @@ def test_the_better_of_the_last_trainings_is_the_current_one_and_judged_on_valid
     told = capsys.readouterr().out
     assert "registered: models:/spots/2" in told and "classifier:\n  family: linear\n" in told
     assert "mobilenet_v2, validation accuracy 0.8000" in told
+    assert f"thaw evaluate_classifier --out {workspace.root} --split test" in told
     assert "Thaw search" in Path(workspace.root, search.PAGE).read_text(encoding="utf-8")
 
 

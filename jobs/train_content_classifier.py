@@ -17,6 +17,7 @@ from pipelines.content.items import counts_by_split, fit_items, labelled_items
 from pipelines.errors import ConfigError
 from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import model_file, weights_digest
+from pipelines.quality.sources import published_sources
 from pipelines.storage import write_file, write_json
 from pipelines.training.items import encoded
 from pipelines.training.neighbours import train_nearest
@@ -34,7 +35,14 @@ def run(context: Context) -> Draft:
             "options to its default"
         )
     items = context.parents["clean"].read_table("items")
-    table = labelled_items(items, options.label, config.content_kinds("item"), config.split, config.seed)
+    unread = own_vectors(context)
+    if unread:
+        context.say(
+            f"note: {', '.join(unread)} is left out: the encoder that made it was trained on labels of the items' "
+            "images, and would hand them on"
+        )
+    kinds = config.content_kinds("item")
+    table = labelled_items(items, options.label, kinds, config.split, config.seed, unread)
     for reason, count in table.left_out.items():
         context.say(f"note: {count:,} items are left out, {reason}")
     splits = counts_by_split(table.rows, table.classes)
@@ -72,6 +80,15 @@ def run(context: Context) -> Draft:
     return Draft(tables, facts)
 
 
+def own_vectors(context: Context) -> list[str]:
+    """Columns of items that are vectors which the workspace's own classifier made."""
+    vectors = context.parents.get("content_vectors")
+    if vectors is None or "encoder" not in vectors.manifest.tables:
+        return []
+    sources = context.config.source.items
+    return [name for source in sources if source.dataset == "content_vectors" for name in source.columns]
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to tell."""
     add_shorthand(parser, "--label", "classifier.label", "COLUMN", "the category of items to tell")
@@ -83,6 +100,7 @@ JOB = Job(
     parents=("clean",),
     sections=("source", "content", "split", "classifier"),
     run=run,
+    needs=published_sources,
     # The backend decides on the weights too.
     depends=lambda config: str(keras.backend.backend()),
     arguments=arguments,

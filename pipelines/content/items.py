@@ -5,7 +5,7 @@ The encoder is fitted here, in memory, on training items alone; `fit` fits that 
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +35,18 @@ class LabelledTable:
 
 
 def labelled_items(
-    items: pa.Table, label: str, kinds: Mapping[str, ContentKind], split: SplitOptions, seed: int
+    items: pa.Table,
+    label: str,
+    kinds: Mapping[str, ContentKind],
+    split: SplitOptions,
+    seed: int,
+    unread: Collection[str] = (),
 ) -> LabelledTable:
     """Each item as its latest version has it, with the value of `label`; split by a keyed hash of its id.
 
     An item without a label is left out, one with several, which is no class's alone, and one whose label no training
-    item has. Raises ConfigError where
-    `label` is no category of items, or nothing else is known of them.
+    item has. `unread`: columns that it is not to be told from. Raises ConfigError where `label` is no category of
+    items, or nothing else is known of them.
     """
     categories = [name for name, kind in kinds.items() if kind in ("category", "categories")]
     if label not in categories:
@@ -49,7 +54,8 @@ def labelled_items(
             f"classifier.label must be a category of items ({', '.join(categories) or 'there is none'}), got "
             f"{label!r}; name one of source.items"
         )
-    others = {f"item_{name}": kind for name, kind in kinds.items() if name != label and name in items.column_names}
+    left = {name: kind for name, kind in kinds.items() if name != label and name not in unread}
+    others = {f"item_{name}": kind for name, kind in left.items() if name in items.column_names}
     if not others:
         raise ConfigError(
             f"items must have content beside {label!r} to tell it from, there is none; add columns to source.items"

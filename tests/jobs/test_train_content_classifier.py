@@ -12,7 +12,7 @@ from pipelines.content.items import fit_items, labelled_items
 from pipelines.errors import ConfigError, InputError
 from pipelines.storage import Workspace, write_arrow
 from schemas.content import content_table
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, TableEntry
 
 KINDS = {"genre": "category", "tags": "categories", "price": "number", "text": "text", "look": "vector"}
 RAW = {
@@ -69,6 +69,21 @@ def test_a_category_is_told_from_the_other_columns_by_each_family(workspace, fam
     assert "1 items are left out, with none of genre" in capsys.readouterr().err
     state = found.read_json("encoder")
     assert not [spec for spec in state["inputs"] if "genre" in spec["name"]]
+
+
+def test_vectors_that_the_workspaces_own_encoder_made_of_labels_tell_nothing(workspace, capsys) -> None:
+    (source,) = RAW["source"]["items"]
+    columns = {name: column for name, column in source["columns"].items() if name != "look"}
+    vectors = {"dataset": "content_vectors", "columns": {"look": {"kind": "vector", "column": "vector"}}}
+    sources = {**RAW["source"], "items": [{**source, "columns": columns}, vectors]}
+    chosen = parse_config({**RAW, "source": sources, "classifier": {"label": "genre", "family": "linear", "epochs": 1}})
+    for key, of_its_own in (("other", False), ("own", True)):
+        tables = {"encoder": TableEntry(format="file")} if of_its_own else {}
+        staging = workspace.stage("content_vectors", key * 16)
+        workspace.publish(staging, Manifest(dataset="content_vectors", tables=tables, seed=1, key=key * 16))
+        state = execute(JOB, chosen, workspace, None).dataset.read_json("encoder")
+        assert ("item_look" in [spec["name"] for spec in state["inputs"]]) is not of_its_own
+        assert ("note: look is left out" in capsys.readouterr().err) is of_its_own
 
 
 def test_items_of_the_other_splits_do_not_change_the_encoder() -> None:

@@ -6,13 +6,14 @@ Writes the page `classifier.html` beside the datasets, and logs page and measure
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 
 from jobs.launch import Context, Draft, Job, Outcome, add_shorthand, main, say
 from pipelines.config import Config
 from pipelines.evaluation.classifier_measures import measure
 from pipelines.evaluation.classifier_page import evaluations_of, write_page
 from pipelines.evaluation.classifier_pictures import kept_pictures
-from pipelines.evaluation.classifier_split import predict, prediction_table
+from pipelines.evaluation.classifier_split import pixel_digests, predict, prediction_table
 from pipelines.evaluation.classifier_touch import Touch, check_untouched
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import Workspace, write_arrow, write_json
@@ -25,14 +26,15 @@ def run(context: Context) -> Draft:
     """Predict, measure, keep the pictures."""
     config, options = context.config, context.config.classifier_evaluation
     classifier, records, split = context.parents["classifier"], context.parents["image_records"], options.split
-    touches = _touches(context) if split == "test" else []
+    digests = pixel_digests(records, split)
+    touches = _touches(context, digests) if split == "test" else []
     saved = SavedClassifier.load(classifier.path)
     found = predict(saved, records, split)
     names = records.manifest.facts["classes"]
     metrics, shown = measure(
         found.probabilities, found.labels, names, resamples=options.bootstrap, seed=config.seed, split=split
     )
-    table, pictures = prediction_table(found, records), kept_pictures(saved, records, split, found, options)
+    table, pictures = prediction_table(found, records, digests), kept_pictures(saved, records, split, found, options)
     return Draft(
         tables={
             "predictions": write_arrow(context.staging, "predictions", table, PREDICTIONS),
@@ -44,13 +46,12 @@ def run(context: Context) -> Draft:
     )
 
 
-def _touches(context: Context) -> list[Touch]:
+def _touches(context: Context, digests: Mapping[str, str]) -> list[Touch]:
     """What touched these test images before."""
-    images = context.parents["image_records"].read_table("images", ["example_id", "split"]).to_pylist()
     return check_untouched(
         context.workspace.published("classifier_evaluation"),
         context.parents["classifier"].manifest.content_digest,
-        [row["example_id"] for row in images if row["split"] == "test"],
+        digests,
         again=context.config.classifier_evaluation.again,
     )
 
@@ -96,6 +97,8 @@ JOB = Job(
     parents=("classifier", "image_records"),
     sections=("classifier_evaluation",),
     run=run,
+    # Else two that begin at once would each find the test images untouched.
+    alone=lambda config: config.classifier_evaluation.split == "test",
     after=after,
     arguments=arguments,
 )

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -135,6 +135,8 @@ class Job:
     registry to a version. The job, its resume key and its manifest know this one alone."""
     depends: Callable[[Config], str] | None = None
     """(config) -> what its result depends on besides its sections and the workspace's datasets."""
+    alone: Callable[[Config], bool] | None = None
+    """(config) -> whether one run at a time does it in a workspace, because it counts what others have published."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -201,17 +203,18 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     def write(staging: str) -> Draft:
         return job.run(Context(config, workspace, data, parents, staging))
 
-    return find_or_make(
-        workspace,
-        job.dataset,
-        key,
-        write,
-        config=config,
-        sections=job.sections,
-        parents=lineage(parents),
-        force=force or job.always,
-        started=started,
-    )
+    with workspace.claim(job.dataset, "alone", say) if job.alone and job.alone(config) else nullcontext():
+        return find_or_make(
+            workspace,
+            job.dataset,
+            key,
+            write,
+            config=config,
+            sections=job.sections,
+            parents=lineage(parents),
+            force=force or job.always,
+            started=started,
+        )
 
 
 def find_or_make(

@@ -7,6 +7,7 @@ PREDICTIONS = Table(
     (
         Column("example_id", "string", doc="id of the image's record"),
         Column("name", "string", doc="the image's path relative to the data folder"),
+        Column("pixels", "string", doc="digest of its pixels in the record: the same image under any name"),
         Column("label", "string", doc="its class"),
         Column("predicted", "string", doc="the likeliest class"),
         Column("probability", "float32", doc="of the likeliest class"),

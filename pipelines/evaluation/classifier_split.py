@@ -1,6 +1,7 @@
 """What a saved classifier says of a split of image records, a piece of the split at a time."""
 
-from collections.abc import Collection, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,14 +72,24 @@ def class_columns(known: Sequence[str], records: Dataset, who: str) -> list[int]
     return [known.index(name) for name in classes]
 
 
-def prediction_table(found: Predicted, records: Dataset) -> pa.Table:
-    """PREDICTIONS of a split, in the order of the ids."""
+def pixel_digests(records: Dataset, split: str) -> dict[str, str]:
+    """Id -> digest of the pixels, of every image of a split."""
+    return {
+        name: hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+        for piece in open_images(records, split).pieces()
+        for name, image in zip(piece.ids, piece.images, strict=True)
+    }
+
+
+def prediction_table(found: Predicted, records: Dataset, digests: Mapping[str, str]) -> pa.Table:
+    """PREDICTIONS of a split, in the order of the ids; `digests` are those of its pixels."""
     classes = np.asarray(records.manifest.facts["classes"], object)
     paths = names_of(records)
     predicted, rows = found.probabilities.argmax(axis=1), np.arange(len(found.ids))
     columns = {
         "example_id": found.ids,
         "name": [paths[example] for example in found.ids],
+        "pixels": [digests[example] for example in found.ids],
         "label": classes[found.labels],
         "predicted": classes[predicted],
         "probability": found.probabilities[rows, predicted],

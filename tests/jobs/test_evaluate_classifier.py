@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,16 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import cli
+from jobs import cli, evaluate_classifier, launch
 from jobs.evaluate_classifier import JOB
 from jobs.launch import execute
 from jobs.write_image_records import JOB as WRITE
 from pipelines.errors import InputError, SecondTouchError, WorkspaceError
+from pipelines.evaluation.classifier_measures import measure
 from pipelines.evaluation.classifier_page import render, write_page
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.summary import summarise
 from pipelines.storage import Workspace
-from tests.jobs.classifiers import config, knowing, png, publish, records_in, remembering, write_images
+from tests.jobs.classifiers import RAW, config, knowing, png, publish, records_in, remembering, write_images
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,47 @@ def test_another_classifier_may_not_touch_the_test_images_unless_it_says_so(work
     assert len(again.manifest.notes["touched_before"]) == 1
     # What was told once may be told again.
     assert evaluate(workspace, split="test").dataset.manifest.content_digest == again.manifest.content_digest
+
+
+def test_the_same_pixels_under_other_names_are_the_same_test_images(workspace, data, tmp_path) -> None:
+    publish(workspace, knowing(), "one")
+    evaluate(workspace, split="test")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "data").symlink_to(data)
+    (source,) = RAW["images"]["sources"]
+    images = {**RAW["images"], "sources": [{**source, "path": "data/p"}]}
+    execute(WRITE, config(images=images), workspace, str(tmp_path / "deeper"))
+    publish(workspace, knowing(-1), "two")
+    with pytest.raises(SecondTouchError, match=r"20 of these 20 have .* other output folders are not looked at"):
+        evaluate(workspace, split="test")
+
+
+def test_of_two_evaluations_at_once_one_waits_and_is_refused(workspace, monkeypatch) -> None:
+    settled, refused, seconds = threading.Event(), [], []
+
+    def second() -> None:
+        try:
+            evaluate(workspace, split="test")
+        except SecondTouchError as error:
+            refused.append(error)
+
+    def measured(*args, **options):
+        # The first has found the images untouched, and has not published: now the second begins.
+        if not seconds:
+            publish(workspace, knowing(-1), "two")
+            seconds.append(threading.Thread(target=second))
+            seconds[0].start()
+            assert settled.wait(20)
+        else:
+            settled.set()
+        return measure(*args, **options)
+
+    monkeypatch.setattr(evaluate_classifier, "measure", measured)
+    monkeypatch.setattr(launch, "say", lambda line: settled.set() if "being made by another run" in line else None)
+    publish(workspace, knowing(), "one")
+    evaluate(workspace, split="test")
+    seconds[0].join()
+    assert len(refused) == 1
 
 
 def test_the_same_classifier_is_not_refused_its_own_test_and_is_not_measured_twice(workspace) -> None:

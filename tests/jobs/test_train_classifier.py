@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from jobs import train_classifier
 from jobs.launch import execute
 from jobs.train_classifier import JOB
 from pipelines.config import parse_config
@@ -102,8 +103,22 @@ def test_a_class_without_training_images_is_refused_and_one_with_a_single_one_no
     }
     with pytest.raises(InputError, match=r"each class must have training images, 'c' has none \(2 in test\); put some"):
         check_classes(splits)
+    lost = "1 of 3 classes are without a training image that can be read, and nothing is learned of them: c"
+    assert check_classes(splits, may_lack=True)[1:] == [lost]
     del splits["train"]["classes"]["c"]
     assert check_classes(splits) == ["one training image is all there is of b"]
+
+
+def test_a_chain_goes_on_without_a_class_whose_training_images_cannot_be_read(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(train_classifier, "log_classifier", lambda *args, **told: {})
+    workspace = Workspace.open(str(tmp_path / "out"))
+    records = publish_images(workspace, SPLITS, classes=("dark", "light", "lost"))
+    with pytest.raises(InputError, match="'lost' has none"):
+        trained(workspace, family="linear", epochs=1)
+    of_chain = records.manifest.model_copy(update={"as_of": {"learns_until": 1}})
+    workspace.publish(records.path, of_chain)
+    assert trained(workspace, family="linear", epochs=1).dataset.manifest.facts["best_epoch"] == 1
+    assert "note: 1 of 3 classes are without a training image" in capsys.readouterr().err
 
 
 def test_an_empty_training_split_and_a_single_class_are_told(tmp_path) -> None:

@@ -56,11 +56,14 @@ def run(context: Context) -> Draft:
     listing = list_images(data, options, work, context.say)
     until = learns_until(config)
     plan = plan_records(listing, options, config.seed, records.num_shards, until)
-    if until is not None and (undated := plan.rows["valid_from"].null_count):
-        context.say(
-            f"note: {undated:,} images say no time, and the encoder may learn from all of them; set valid_from of a "
-            "table, so that none is from after the training period"
+    undated = plan.rows["valid_from"].null_count if until is not None else 0
+    if undated and not options.learn_undated:
+        raise ConfigError(
+            f"images that the chain's own encoder learns from must say their times, {undated:,} say none; set "
+            "valid_from of their table, or images.learn_undated=true where all are from before split.validation_start"
         )
+    if undated:
+        context.say(f"note: {undated:,} images say no time, and the encoder may learn from all of them")
     places = [(split, number) for split in SPLITS for number in range(records.num_shards)]
     names = [shard_name(split, number, records.compression) for split, number in places]
     write_groups(f"{work}/listing.parquet", shard_groups(plan.rows, len(places)))
@@ -97,9 +100,17 @@ def run(context: Context) -> Draft:
     tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE)
     told = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items())
     context.say("rows     " + told.replace(" + ", " = ", 1))
-    shape = {"height": options.height, "width": options.width, "channels": options.channels}
+    shape = {
+        "height": options.height,
+        "width": options.width,
+        "channels": options.channels,
+        # Where all images have this size, nothing but this line tells how a classifier of them is to fit others.
+        "resize": options.resize,
+    }
     facts = {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits}
-    return Draft(tables, facts, {} if until is None else {"learns_until": until})
+    if until is None:
+        return Draft(tables, facts)
+    return Draft(tables, {**facts, "undated": undated}, {"learns_until": until})
 
 
 def shard_groups(rows: pa.Table, shards: int) -> list[pa.Table]:

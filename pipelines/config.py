@@ -791,6 +791,9 @@ class ImageOptions(Options):
     """A larger share of unreadable images stops the job (exit code 3)."""
     max_pixels: int = Field(64_000_000, ge=1)
     """A larger image is set aside unread: a small file can ask for any amount of memory."""
+    learn_undated: bool = False
+    """Whether the encoder that `thaw run` trains may learn from images whose source says no time. True only where all
+    of them are from before split.validation_start, which nothing here can check."""
     block_images: int | None = Field(None, ge=1)
     """Images that a worker holds at a time; absent: as many as make 8 MiB of pixels, at most 512."""
     embed: EmbedOptions = EmbedOptions()

@@ -30,4 +30,5 @@ def _encoder(vectors: Manifest, records: Manifest | None, classifier: Manifest |
         "images": {split: entry.rows for split, entry in records.tables.items() if entry.format == "tfrecord"},
         "validation_accuracy": classifier.facts["best"].get("validation_accuracy"),
         "learns_until": records.as_of.get("learns_until"),
+        "undated": records.facts.get("undated", 0),
     }

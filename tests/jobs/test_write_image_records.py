@@ -105,6 +105,12 @@ def test_the_bytes_are_the_same_at_any_parallelism_and_block_size(tmp_path, data
     assert again.manifest.content_digest == records.manifest.content_digest
 
 
+def test_how_images_are_fitted_is_part_of_what_records_are_though_all_have_the_size(tmp_path, data, records) -> None:
+    padded = published(tmp_path, data, config(images={"resize": "pad"})).manifest
+    assert padded.tables["train"] == records.manifest.tables["train"]
+    assert padded.content_digest != records.manifest.content_digest
+
+
 def test_a_packed_folder_gives_the_same_records(tmp_path, data, records) -> None:
     shutil.make_archive(str(tmp_path / "data" / "pictures"), "gztar", data / "pictures")
     source = {"path": "pictures.tar.gz", "folders": {"train": "train", "test": "test"}}
@@ -136,6 +142,19 @@ def test_a_configuration_without_images_and_a_chain_without_a_log_are_told(tmp_p
 
     with pytest.raises(ConfigError, match=r"source\.interactions must name at least one log"):
         check_sources(None, config())
+
+
+def test_images_without_a_time_teach_a_chains_encoder_only_where_the_configuration_says_so(tmp_path, data) -> None:
+    column = {"image": {"kind": "vector", "column": "vector"}}
+    of_a_log = {
+        "source": {"items": [{"dataset": "content_vectors", "columns": column}]},
+        "labels": {"rule": "sampled", "positive_actions": ["click"]},
+        "split": {"validation_start": "2025-02-16", "test_start": "2025-02-22"},
+    }
+    with pytest.raises(ConfigError, match=r"must say their times, 63 say none; set valid_from .* images.learn_undated"):
+        published(tmp_path, data, config(**of_a_log))
+    allowed = published(tmp_path, data, config(images={"learn_undated": True}, **of_a_log)).manifest
+    assert (allowed.facts["undated"], allowed.as_of) == (63, {"learns_until": 1_739_664_000_000_000})
 
 
 def test_a_users_mistakes_are_exit_code_2_and_a_gate_3(tmp_path, data, capsys) -> None:

@@ -231,9 +231,9 @@ def test_an_ablation_is_shown_where_there_is_one(manifests) -> None:
     assert "preference_dropout=0.5" not in shown  # the default, which stands there once
 
 
-def pictured(manifests, learns_until=1_735_689_600_000_000) -> dict[str, Manifest]:
+def pictured(manifests, learns_until=1_735_689_600_000_000, undated=0) -> dict[str, Manifest]:
     """The run, its clean content made of vectors that a classifier of its own made."""
-    facts = {"classes": ["a", "b"]}
+    facts = {"classes": ["a", "b"], "undated": undated}
     shard = Shard(path="a", rows=40, bytes=1, sha256="x")
     tables = {split: TableEntry(format="tfrecord", shards=(shard,)) for split in ("train", "validation", "test")}
     as_of = {"learns_until": learns_until}
@@ -266,6 +266,8 @@ def test_images_say_what_made_their_vectors_and_how_to_see_what_they_add(manifes
     ):
         assert words in said
     assert "thaw ablate --vary model.leave_out=[item_image]" in said
+    assert "that have no time" not in said
+    assert "the 7 images that have no time (images.learn_undated)" in images_section(pictured(manifests, undated=7))
     assert images_section(manifests) == ""
     # Vectors that the clean content was not made of are not its.
     older = {**pictured(manifests), "clean": manifests["clean"]}

@@ -1,7 +1,7 @@
 """A plain network of 3 × 3 convolutions, from pixels to a vector: for small images and a processor's few cores.
 
-It has more multiply-adds than the light networks and yet trains faster on a CPU, which does some four times as many of
-a standard convolution's in a second as of depthwise ones: those wait for memory.
+It has more multiply-adds than the light networks and yet trains faster on a CPU, which does more of a standard
+convolution's in a second than of depthwise ones: those wait for memory (docs/decisions/plain-convolutions-on-a-cpu.md).
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
 All of it happens in the training step, on a batch at once, with draws of its own for each image, so that it is compiled
 with the step and is the same arithmetic on TensorFlow and JAX. Keras has layers for all of it, which are not used:
 RandomCrop cuts all images of a batch at one place, RandomErasing fills half of its rectangle with black, CutMix gives a
-label the share of its rectangle before that is cut to whole pixels, draws of MixUp and CutMix compile for three seconds
+label the share of its rectangle before that is cut to whole pixels, draws of MixUp and CutMix are slow to compile
 on JAX, and RandAugment is slow (`rand_augment`).
 """
 

@@ -16,7 +16,7 @@ from pipelines.losses.l2 import l2
 from pipelines.training.decay import decaying
 
 Augment = Callable[[Any, Any], tuple[Any, Any]]
-"""(images float32 0 to 255, labels (n, C)) -> the same, changed; of a mixed row two classes have a share."""
+"""(images 0 to 255, labels (n, C)) -> both changed, as float32; of a mixed row two classes have a share."""
 
 
 class ClassStep(Protocol):
@@ -43,7 +43,7 @@ def make_step(
             costs = loss(scores, labels)
         else:
             shares = ops.one_hot(labels, model.output_shape[1], dtype="float32")
-            inputs, shares = augment(ops.cast(inputs, "float32"), shares)
+            inputs, shares = augment(inputs, shares)
             scores = ops.cast(model(inputs, training=True), "float32")
             # What is mixed is mixed of two.
             share, classes = ops.top_k(shares, 2)

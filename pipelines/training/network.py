@@ -17,7 +17,6 @@ import numpy.typing as npt
 from pipelines.config import ClassifierOptions
 from pipelines.errors import ConfigError, InputError
 from pipelines.losses.classification import class_loss
-from pipelines.models.blocks import derived_seed
 from pipelines.models.classifier import OF_CONTENT, build_classifier
 from pipelines.models.saved_classifier import in_batches
 from pipelines.training.augment import augment
@@ -44,7 +43,7 @@ class Labelled(Protocol):
         """What `build_classifier` builds for."""
 
     def pieces(self) -> Iterator[Any]:
-        """All of them, in order: objects with `images` and `labels`."""
+        """All of them, in order: objects with `ids`, `images` and `labels`."""
 
     def batches(self, batch_size: int, seed: int) -> Batches:
         """Shuffled."""
@@ -111,7 +110,7 @@ def train_network(
     """
     if not train.rows:
         raise InputError("a classifier must have training rows, there are none; put some into the split train")
-    for piece in train.pieces() if hasattr(train, "labels") else ():
+    for piece in train.pieces():
         check_labels(piece.ids, piece.labels, classes)
     make_deterministic(seed)
     of_images = isinstance(train.inputs[0], int)
@@ -128,7 +127,7 @@ def train_network(
     spare_the_rest(optimizer, model)
     with precision(model, options.precision):
         rates = schedule(options.schedule, clock.steps)
-        step = make_step(model, options, optimizer, rates, augment(options.augment, derived_seed(seed, "augment")))
+        step = make_step(model, options, optimizer, rates, augment(options.augment, seed))
         history = _epochs(model, step, optimizer, batches, validation, options, clock, on_epoch)
     return TrainedNetwork(model, history)
 

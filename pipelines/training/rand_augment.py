@@ -1,8 +1,7 @@
 """RandAugment: a few random changes of shape and colour an image, all of one strength.
 
-Keras's layer makes every change to every image of a batch and takes one for all of it: 80 ms on TensorFlow and 900 ms
-on JAX for 128 images of 32 × 32 on one core, and 45 s of compilation. Here each image has changes of its own, all
-changes of shape are one resampling, and those of colour one blend.
+Keras's layer makes every change to every image of a batch and takes one for all of it, which is slow to run and to
+compile. Here each image has changes of its own, all changes of shape are one resampling, and those of colour one blend.
 """
 
 import math

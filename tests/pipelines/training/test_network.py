@@ -5,9 +5,10 @@ import pytest
 
 from pipelines.config import ClassifierOptions
 from pipelines.errors import ConfigError, InputError
-from pipelines.training.images import LabelledImages
+from pipelines.storage import Workspace
+from pipelines.training.images import LabelledImages, open_images
 from pipelines.training.network import train_network
-from tests.pipelines.training.image_records import CLASSES, spots
+from tests.pipelines.training.image_records import CLASSES, publish_images, spots
 
 
 def images(rows=64, seed=0) -> LabelledImages:
@@ -77,6 +78,14 @@ def test_nothing_to_train_on_and_labels_of_no_class_are_told() -> None:
     whole = images()
     with pytest.raises(InputError, match=r"a label must be from 0 to 1"):
         trained(train=LabelledImages(whole.ids, whole.images, whole.labels + 1))
+
+
+def test_labels_of_streamed_images_are_looked_at_too(tmp_path) -> None:
+    ids, pixels, labels = spots(32)
+    workspace = Workspace.open(str(tmp_path / "out"))
+    records = publish_images(workspace, {"train": (ids, pixels, labels + 1)}, classes=("a", "b", "c"))
+    with pytest.raises(InputError, match=r"a label must be from 0 to 1, .* has 2 \(8 of 16 rows"):
+        trained(train=open_images(records, "train", memory_bytes=0))
 
 
 def test_a_crop_that_can_push_all_of_an_image_out_of_sight_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Which pairs of user and item are known positives, so that no loss takes them for negatives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipelines.losses.hashed import hashed
 from pipelines.losses.keys import found_at, key_type, narrowed, pair_key
 
 MAX_OF_USER = 256
@@ -15,10 +17,10 @@ MAX_OF_USER = 256
 
 @dataclass(frozen=True)
 class KnownPositives:
-    """Positive pairs, in the two orders in which they are looked up."""
+    """Positive pairs, in the two ways in which they are looked up."""
 
-    pairs: Any
-    """(p,) `pair_key` of each, ascending."""
+    has: Callable[[Any], Any]
+    """Whether keys, of any shape, are `pair_key`s of positives."""
     users: Any
     """(p,) the user of each, ascending."""
     items: Any
@@ -28,7 +30,7 @@ class KnownPositives:
 
     def among(self, user_key: Any, item_key: Any) -> Any:
         """Whether pairs are known: keys of one shape, or of shapes that broadcast."""
-        return found_at(self.pairs, pair_key(user_key, item_key))[1]
+        return self.has(pair_key(user_key, item_key))
 
     def between(self, user_key: Any, item_key: Any) -> Any:
         """(n, n) whether row i's user has a known positive with row j's item.
@@ -57,7 +59,7 @@ def known_positives(user_key: NDArray[np.int64], item_key: NDArray[np.int64]) ->
     order = np.argsort(users, kind="stable")
     most = int(np.unique(users, return_counts=True)[1].max())
     return KnownPositives(
-        ops.convert_to_tensor(np.unique(narrowed(pair_key(user_key, item_key)))),
+        hashed(narrowed(pair_key(user_key, item_key))).has,
         ops.convert_to_tensor(users[order]),
         ops.convert_to_tensor(items[order]),
         min(most, MAX_OF_USER),
@@ -71,4 +73,9 @@ def positives_of(user_key: Any, item_key: Any, positive: Any) -> KnownPositives:
     users = ops.where(positive, user_key, largest)
     order = ops.argsort(users)
     pairs = ops.sort(ops.where(positive, pair_key(user_key, item_key), largest))
-    return KnownPositives(pairs, ops.take(users, order, axis=0), ops.take(item_key, order, axis=0), MAX_OF_USER)
+    return KnownPositives(
+        lambda keys: found_at(pairs, keys)[1],
+        ops.take(users, order, axis=0),
+        ops.take(item_key, order, axis=0),
+        MAX_OF_USER,
+    )

@@ -213,7 +213,11 @@ class ContentSource(SourceFile):
             "valid_from": {"column": "valid_from", "unit": "us"},
         }
         for key, value in known.items():
-            if raw.get(key, value) != value:
+            given = raw.get(key, value)
+            # A configuration that was written out in full says what is absent.
+            if isinstance(given, dict):
+                given = {name: one for name, one in given.items() if one is not None}
+            if given != value:
                 raise ValueError(f"{key} is known where dataset is set; remove it")
         return {**raw, **known}
 

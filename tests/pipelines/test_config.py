@@ -93,6 +93,12 @@ def test_options_of_training_that_cannot_be_meant_are_refused_before_any_job(sec
         parse_config({**raw, "factors": sections.get("factors", {"rank": 4})})
 
 
+@pytest.mark.parametrize("file", sorted(DEFAULT_CONFIG.parent.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_configuration_that_was_written_out_in_full_means_the_same(file) -> None:
+    config = load_config([file])
+    assert parse_config(config.model_dump(mode="json")) == config
+
+
 def test_several_mistakes_are_all_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"name": "x", "sed": 1, "training": {"epoch": 1}})

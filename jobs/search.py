@@ -54,7 +54,7 @@ from pipelines.search.space import (
     spaces,
     trial_epochs,
 )
-from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
+from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines, whole_yaml
 from pipelines.search.trial import Fit, Fold, GivenUpError, fit, folds_of, images_per_s
 from pipelines.storage import Dataset, Workspace, require_folder, write_json
 from pipelines.tracking.searches import TrackedSearch, make_challenger, tracked_search
@@ -67,6 +67,8 @@ TRIALS = "search_trials"
 """The dataset of which each trial is a version."""
 PAGE = "search.html"
 """The page beside the datasets; it has speeds, which differ from run to run."""
+SETTLED = "search.yaml"
+"""Beside it the whole configuration with the best options."""
 EXAMPLES = """examples:
   thaw search --data FOLDER_OF_CLASSES --minutes 20 --out out/pictures
   thaw search --data FOLDER_OF_CLASSES --trials 30 --folds 5            (the same trials on every machine)
@@ -134,11 +136,16 @@ def is_cut_short(trial: Mapping[str, Any], epochs: int | None = None) -> bool:
     return trial["accuracy"] is not None and 0 < done < planned and (epochs is None or done <= epochs)
 
 
+def require_end(config: Config) -> None:
+    """Raises ConfigError where a search would go on for ever."""
+    if config.search.minutes is None and config.search.trials is None:
+        raise ConfigError("a search must have an end, got neither search.minutes nor search.trials; add --minutes 20")
+
+
 def check(config: Config, records: Dataset) -> None:
     """Raises ConfigError or InputError where a search has no end, or nothing to tell apart."""
-    facts, options = records.manifest.facts, config.search
-    if options.minutes is None and options.trials is None:
-        raise ConfigError("a search must have an end, got neither search.minutes nor search.trials; add --minutes 20")
+    facts = records.manifest.facts
+    require_end(config)
     if len(facts["classes"]) < 2:
         raise InputError(
             f"a classifier must have at least two classes, got {facts['classes']}; name the folder that holds a folder "
@@ -315,6 +322,7 @@ def search(config: Config, workspace: Workspace, data: str | None, *, force: boo
 
     Returns the exit code.
     """
+    require_end(config)  # before all images are read for nothing
     if config.images is not None and data is not None:
         outcome = execute(job_named("write_image_records"), config, workspace, data)
         say(outcome_line("write_image_records", outcome))
@@ -338,10 +346,10 @@ def search(config: Config, workspace: Workspace, data: str | None, *, force: boo
         judged = changed(chosen, {"classifier_evaluation.split": "validation"})
         evaluation = execute(job_named("evaluate_classifier"), judged, workspace, data)
         say(outcome_line("evaluate_classifier", evaluation))
-    path = f"{workspace.root}/{PAGE}"
-    fs, inside = fsspec.core.url_to_fs(path)
-    fs.pipe_file(inside, page(config.name, results, found.dataset.manifest.notes["speeds"]).encode())
-    say(f"page: {path}")
+    fs, root = fsspec.core.url_to_fs(workspace.root)
+    fs.pipe_file(f"{root}/{PAGE}", page(config.name, results, found.dataset.manifest.notes["speeds"]).encode())
+    fs.pipe_file(f"{root}/{SETTLED}", whole_yaml(config, final).encode())
+    say(f"page: {workspace.root}/{PAGE}\nconfiguration: {workspace.root}/{SETTLED}")
     report(
         found.dataset,
         results,
@@ -373,10 +381,12 @@ def report(
         accuracy = accuracy_of(classifier)
         told = "no validation images" if accuracy is None else f"validation accuracy {accuracy:.4f}"
         out.append(f"trained to the end: {family}, {told}, {classifier.manifest.seconds:.0f} s")
-    notes = best.manifest.notes
+    notes, where = best.manifest.notes, f"--config {root}/{SETTLED} --out {root}"
     out += [
         f"registered: models:/{notes['name']}/{notes['version']}",
-        f"on test images, once: thaw evaluate_classifier --out {root} --split test",
+        f"on test images, once: thaw evaluate_classifier {where} --split test",
+        f"to champion: thaw promote_classifier {where}",
+        f"on other images: thaw classify {where} --data FOLDER",
         "",
         "# the best options, for a configuration",
         as_yaml(final).rstrip(),

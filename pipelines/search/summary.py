@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
+from pipelines.config import Config, redacted
 from pipelines.errors import InputError
-from pipelines.search.space import kind_of
+from pipelines.search.space import applied, kind_of
 
 COLUMNS = (
     "family", "trials", "accuracy", "± sd", "parameters", "multiply-adds", "file KB", "images/s", "training CPU s",
@@ -106,3 +107,10 @@ def as_yaml(changes: Mapping[str, Any]) -> str:
         inner[last] = value
     text: str = yaml.safe_dump({"classifier": section}, sort_keys=False, allow_unicode=True)
     return text
+
+
+def whole_yaml(config: Config, changes: Mapping[str, Any]) -> str:
+    """The configuration with the best options, for the jobs that come after a search."""
+    kept = {key: value for key, value in changes.items() if key != "minutes"}
+    settled = applied(config, kept).model_dump(mode="json", exclude_unset=True)
+    return str(yaml.safe_dump(redacted(settled), sort_keys=False, allow_unicode=True))

@@ -13,7 +13,7 @@ from PIL import Image
 from jobs import search
 from jobs.cli import main
 from jobs.launch import execute
-from pipelines.config import changed, parse_config
+from pipelines.config import changed, load_config, parse_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.search.trial import Fit, GivenUpError
 from pipelines.storage import Workspace
@@ -238,11 +238,17 @@ def test_the_better_of_the_last_trainings_is_the_current_one_and_judged_on_valid
     told = capsys.readouterr().out
     assert "registered: models:/spots/2" in told and "classifier:\n  family: linear\n" in told
     assert "mobilenet_v2, validation accuracy 0.8000" in told
-    assert f"thaw evaluate_classifier --out {workspace.root} --split test" in told
+    settled = f"{workspace.root}/search.yaml"
+    assert f"thaw evaluate_classifier --config {settled} --out {workspace.root} --split test" in told
+    best = load_config([settled])
+    assert best.images == config.images
+    assert (best.classifier.family, best.classifier.epochs, best.classifier.minutes) == ("linear", 4, None)
     assert "Thaw search" in Path(workspace.root, search.PAGE).read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_searched_is_one_message(workspace, untracked, tmp_path, monkeypatch, capsys) -> None:
+    with pytest.raises(ConfigError, match="a search must have an end, got neither"):
+        search.search(changed(parse_config(RAW), {"search.trials": None}), workspace, "not looked at")
     with pytest.raises(ConfigError, match="a search must have an end, got neither"):
         execute(search.JOB, changed(parse_config(RAW), {"search.trials": None}), workspace, None)
     publish_images(workspace, {split: (i, p, np.zeros_like(n)) for split, (i, p, n) in SPLITS.items()}, classes=("a",))

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from pipelines import storage
 from pipelines.config import Config, ImageOptions, ImageSource
-from pipelines.errors import ThawError, TrackingError
+from pipelines.errors import TrackingError
 from pipelines.images.classify import ClassifierHandler, load_classifier
 from pipelines.images.infer import infer
 from pipelines.images.listing import image_files, list_images
-from pipelines.images.plan import check_share, distinct
+from pipelines.images.plan import accounted, check_share, distinct
 from pipelines.images.read import quarantine_table
 from pipelines.images.records import work_folder
 from pipelines.records.shard_file import remove_strays
@@ -53,9 +53,7 @@ def run(context: Context) -> Draft:
     bad += unreadable
     check_share(listing.num_rows, bad, options.max_quarantine_share)
     counts = {"in": listing.num_rows, "out": classes.rows, "quarantined": len(bad), "duplicates": duplicates}
-    if 2 * counts["in"] != sum(counts.values()):
-        raise ThawError(f"every image must come out once, these do not: {counts}")
-    context.say("rows     " + " + ".join(f"{n:,} {name}" for name, n in counts.items()).replace(" + ", " = ", 1))
+    context.say(accounted(counts))
     remove_strays(staging, [shard.path for shard in classes.shards])
     found = _class_counts(staging, classes)
     context.say("classes  " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(5)))

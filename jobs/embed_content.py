@@ -15,12 +15,12 @@ from jobs.launch import Context, Draft, Job, add_runner, add_shorthand, main
 from jobs.write_image_records import image_options
 from pipelines import storage
 from pipelines.config import Config, ImageOptions
-from pipelines.errors import ConfigError, ThawError, WorkspaceError
+from pipelines.errors import ConfigError, WorkspaceError
 from pipelines.images.embed import EncoderHandler, load_encoder, vector_length
 from pipelines.images.infer import infer
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.own_encoder import learns_until, trains_encoder
-from pipelines.images.plan import check_share, plan_vectors
+from pipelines.images.plan import accounted, check_share, plan_vectors
 from pipelines.images.read import quarantine_table
 from pipelines.images.records import work_folder
 from pipelines.images.standard import SAMPLE, standardised
@@ -129,9 +129,7 @@ def run(context: Context) -> Draft:
         "duplicates": plan.duplicates,
         "superseded": plan.superseded,
     }
-    context.say("rows     " + " + ".join(f"{count:,} {name}" for name, count in rows.items()).replace(" + ", " = ", 1))
-    if 2 * rows["in"] != sum(rows.values()):
-        raise ThawError(f"every image must come out once, these do not: {rows}")
+    context.say(accounted(rows))
     undated = _undated(plan.rows, unreadable)
     if undated:
         context.say(

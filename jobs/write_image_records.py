@@ -16,10 +16,10 @@ from jobs.launch import Context, Draft, Job, add_runner, main
 from pipelines import storage
 from pipelines.beam import Keep, open_pipeline, take
 from pipelines.config import Config, ImageOptions
-from pipelines.errors import ConfigError, ThawError
+from pipelines.errors import ConfigError
 from pipelines.images.listing import image_files, list_images
 from pipelines.images.own_encoder import learns_until
-from pipelines.images.plan import check_share, plan_records
+from pipelines.images.plan import accounted, check_share, plan_records
 from pipelines.images.progress import Progress
 from pipelines.images.read import quarantine_table
 from pipelines.images.records import WriteImageShards, work_folder, write_groups
@@ -83,8 +83,7 @@ def run(context: Context) -> Draft:
     rows = {"in": listing.num_rows, "out": out, "quarantined": len(bad), "duplicates": plan.duplicates}
     if until is not None:
         rows["of_later_classes"] = plan.later_classes
-    if 2 * rows["in"] != sum(rows.values()):
-        raise ThawError(f"every image must come out once, these do not: {rows}")
+    told = accounted(rows)
     images = readable(plan.rows, unreadable)
     columns = image_columns(options.height, options.width, options.channels, len(plan.classes))
     tables: dict[str, TableEntry] = {}
@@ -98,8 +97,7 @@ def run(context: Context) -> Draft:
         splits[split] = {**checked, "classes": class_counts(images, split, plan.classes)}
     tables["images"] = storage.write_arrow(staging, "images", images.sort_by("example_id"), IMAGES)
     tables["quarantine"] = storage.write_arrow(staging, "quarantine", quarantine_table(bad), QUARANTINE)
-    told = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items())
-    context.say("rows     " + told.replace(" + ", " = ", 1))
+    context.say(told)
     shape = {
         "height": options.height,
         "width": options.width,

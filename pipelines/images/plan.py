@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.config import ImageOptions, utc_microseconds
-from pipelines.errors import ConfigError, QualityGateError, SourceError
+from pipelines.errors import ConfigError, QualityGateError, SourceError, ThawError
 from pipelines.images.read import quarantined
 from pipelines.records.order import order_key, shard_of
 from schemas.columns import TIME_MIN_US
@@ -198,6 +198,18 @@ def check_share(rows_in: int, bad: Sequence[Mapping[str, str]], largest: float) 
         f"at most {largest:.1%} of the images may be quarantined, got {len(bad) / rows_in:.1%} ({len(bad):,} of "
         f"{rows_in:,}): {told}; for example {bad[0]['file']}. Mend the source, or set images.max_quarantine_share"
     )
+
+
+def accounted(rows: Mapping[str, int]) -> str:
+    """A line that says what became of the rows `in`. Raises ThawError where one is lost, or comes out twice.
+
+    >>> accounted({"in": 3, "out": 2, "of_later_classes": 1})
+    'rows     3 in = 2 out + 1 of later classes'
+    """
+    if 2 * rows["in"] != sum(rows.values()):
+        raise ThawError(f"every image must come out once, these do not: {dict(rows)}")
+    told = " + ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in rows.items())
+    return "rows     " + told.replace(" + ", " = ", 1)
 
 
 def _row(listing: pa.Table, place: int) -> dict[str, Any]:

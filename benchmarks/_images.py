@@ -19,8 +19,9 @@ from pipelines.config import ClassifierOptions, load_config
 from pipelines.models.costs import cost
 from pipelines.models.nearest import NearestNeighbours, vote
 from pipelines.storage import Workspace
+from pipelines.training.history import Epoch
 from pipelines.training.images import LabelledImages, read_images
-from pipelines.training.network import Epoch, scores_of, train_network
+from pipelines.training.network import scores_of, train_network
 
 CONF = Path(__file__).parents[1] / "conf"
 KS = range(1, 16)

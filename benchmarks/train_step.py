@@ -201,7 +201,7 @@ def auc(folder: str, seed: int) -> None:
     score = model.predict({spec.name: inputs[spec.name] for spec in specs()}, batch_size=4096, verbose=0)["score"]
     found = {
         "auc": roc_auc_score(clicks["label"][held_out], score),
-        "validation": history.epochs[history.best_epoch - 1].metrics["validation_auc"],
+        "validation": history.best.metrics["validation_auc"],
         "epoch": history.best_epoch,
         "true": roc_auc_score(clicks["label"][held_out], clicks["probability"][held_out]),
     }

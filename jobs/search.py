@@ -59,8 +59,8 @@ from pipelines.search.trial import Fit, Fold, GivenUpError, fit, folds_of, image
 from pipelines.storage import Dataset, Workspace, require_folder, write_json
 from pipelines.tracking.searches import TrackedSearch, make_challenger, tracked_search
 from pipelines.training.classes import check_classes, state_of
+from pipelines.training.history import Epoch
 from pipelines.training.images import image_shape, read_images
-from pipelines.training.network import Epoch
 from schemas.manifest import digest
 
 TRIALS = "search_trials"

@@ -55,7 +55,7 @@ def run(context: Context) -> Draft:
         "weights": weights_digest(model),
         **costs(model),
     }
-    speeds = [round(epoch.images_per_s) for epoch in history.epochs]
+    speeds = [round(epoch.examples_per_s) for epoch in history.epochs]
     return Draft(tables, facts, notes={**logged, "images_per_s": speeds})
 
 

@@ -46,7 +46,6 @@ def run(context: Context) -> Draft:
         history=told["epochs"],
         trained_from=start,
     )
-    best = told["epochs"][history.best_epoch - 1]
     facts = {
         "audit": audited,
         "best_epoch": history.best_epoch,
@@ -54,7 +53,7 @@ def run(context: Context) -> Draft:
         **({"calibration": calibration.model_dump()} if calibration else {}),
         "weights": tables["towers"].shards[0].sha256,
         **({"from": start} if start else {}),
-        "best": {name: value for name, value in best.items() if name != "epoch"},
+        "best": history.best.metrics,
     }
     speeds = [round(epoch.examples_per_s) for epoch in history.epochs]
     return Draft(tables, facts, records.manifest.as_of, {**logged, "examples_per_s": speeds})

@@ -8,8 +8,9 @@ from pipelines.config import ClassifierOptions
 from pipelines.evaluation.ablation import Samples
 from pipelines.evaluation.intervals import mean_samples, user_weights
 from pipelines.storage import Dataset
+from pipelines.training.history import History
 from pipelines.training.images import read_images
-from pipelines.training.network import ClassifierHistory, scores_of, train_network
+from pipelines.training.network import scores_of, train_network
 
 _LEAST = 1e-7
 """A probability below it counts as it: one image alone must not decide the mean."""
@@ -24,7 +25,7 @@ class AblatedClassifiers:
         # One seed for all: what is resampled must be the same for every trial.
         self._weights = user_weights(self._held.rows, resamples, seed)
 
-    def trial(self, options: ClassifierOptions, seed: int) -> tuple[Samples, ClassifierHistory]:
+    def trial(self, options: ClassifierOptions, seed: int) -> tuple[Samples, History]:
         """Train, and measure: `accuracy`, and `log_loss`, the mean of -ln p(right class)."""
         trained = train_network(options, self._train, self._held, self._classes, seed=seed)
         scores = np.asarray(scores_of(trained.model, self._held.images), np.float64)

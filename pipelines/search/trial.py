@@ -10,8 +10,9 @@ import numpy as np
 from pipelines.config import ClassifierOptions, SearchOptions
 from pipelines.errors import ConfigError, InputError
 from pipelines.models.saved_classifier import BATCH, SavedClassifier
+from pipelines.training.history import Epoch
 from pipelines.training.images import LabelledImages
-from pipelines.training.network import Epoch, TrainedNetwork, train_network
+from pipelines.training.network import TrainedNetwork, train_network
 
 _TIMED_ROWS, _TIMED_S = 1024, 1.0
 

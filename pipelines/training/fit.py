@@ -18,6 +18,7 @@ from pipelines.config import TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
 from pipelines.training.facts import Facts
+from pipelines.training.history import Epoch, History
 from pipelines.training.objective import Objective
 from pipelines.training.progress import Progress
 from pipelines.training.step import Steps, make_steps
@@ -37,37 +38,6 @@ class Rows(Protocol):
         """The tf.data.Dataset of epoch 0, 1, … With a method `example_ids(number, step)`, errors name examples."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training rows."""
-
-    number: int
-    """1, 2, …"""
-    metrics: dict[str, float]
-    """`loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there are both labels,
-    `validation_auc`."""
-    examples_per_s: float
-    input_share: float
-    """Part of the training's time in which a step waited for its batch."""
-
-
-@dataclass(frozen=True)
-class History:
-    """What came of a fit."""
-
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    """The epoch, from 1, whose weights the model has now."""
-
-    def to_json(self) -> dict[str, Any]:
-        """What is equal for equal runs: no speeds."""
-        return {
-            "best_epoch": self.best_epoch,
-            "monitor": MONITOR,
-            "epochs": [{"epoch": epoch.number, **epoch.metrics} for epoch in self.epochs],
-        }
-
-
 def fit(
     model: Any,
     train: Rows,
@@ -84,6 +54,8 @@ def fit(
     Without validation rows every epoch is run and the last one kept; so too, with a note, where their loss is 0 in the
     first epoch, as it is without a positive: it measures nothing. Raises InputError where no training row has a
     weight, and where a loss stops being finite: it names examples of that batch.
+    Metrics of an epoch: `loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there
+    are both labels, `validation_auc`.
     """
     make_deterministic(seed)
     rate = base_rate(train.epoch(0))
@@ -101,7 +73,7 @@ def fit(
             model.at((number - 1) / max(options.epochs - 1, 1))
             epoch = _run_epoch(objective, steps, number, train, validation, progress)
             epochs.append(epoch)
-            progress.line(_line(epoch, options.epochs))
+            progress.line(epoch.line(options.epochs))
             if on_epoch:
                 on_epoch(epoch)
             if measures and number == 1 and epoch.metrics[MONITOR] == 0:
@@ -117,7 +89,7 @@ def fit(
             elif number - best.epoch >= max(options.patience, 1):
                 break
         model.set_weights(best.weights)
-    return History(tuple(epochs), best.epoch)
+    return History(tuple(epochs), best.epoch, MONITOR)
 
 
 def make_deterministic(seed: int) -> None:
@@ -222,14 +194,6 @@ def _finite(step: tuple[int, Any, Any, int], epoch: int, train: Rows) -> float:
     raise InputError(
         f"the loss must stay finite, got {value} in epoch {epoch} at step {number + 1}; lower training.learning_rate, "
         f"or look at its examples: {named} ({min(len(some), NAMED)} {what})"
-    )
-
-
-def _line(epoch: Epoch, planned: int) -> str:
-    values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.metrics.items())
-    return (
-        f"training  epoch {epoch.number}/{planned}  {values}  {epoch.examples_per_s:,.0f} examples/s"
-        f"  input {epoch.input_share:.0%}"
     )
 
 

@@ -7,13 +7,14 @@ from typing import Any
 from pipelines.config import NeighbourOptions
 from pipelines.errors import ConfigError, InputError
 from pipelines.models.nearest import NearestNeighbours
+from pipelines.training.history import Epoch, History
 from pipelines.training.images import LabelledImages
-from pipelines.training.network import ClassifierHistory, Epoch
+from pipelines.training.network import MONITOR
 
 
 def train_nearest(
     options: NeighbourOptions, train: LabelledImages, validation: Any, classes: Sequence[str]
-) -> tuple[NearestNeighbours, ClassifierHistory]:
+) -> tuple[NearestNeighbours, History]:
     """What remembers `train`, and its accuracy on `validation`.
 
     Raises InputError where there is nothing to remember, ConfigError where there are fewer rows than neighbours.
@@ -30,4 +31,4 @@ def train_nearest(
     seconds = max(time.monotonic() - started, 1e-9)
     right = sum(int((model.predict(piece.images) == piece.labels).sum()) for piece in validation.pieces() if piece.rows)
     metrics = {"validation_accuracy": right / validation.rows} if validation.rows else {}
-    return model, ClassifierHistory((Epoch(1, metrics, train.rows / seconds, 0.0),), 1)
+    return model, History((Epoch(1, metrics, train.rows / seconds, 0.0),), 1, MONITOR)

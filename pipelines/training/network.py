@@ -23,10 +23,13 @@ from pipelines.training.augment import augment
 from pipelines.training.class_step import ClassStep, make_step
 from pipelines.training.decay import spare_the_rest
 from pipelines.training.fit import NAMED, make_deterministic, precision
+from pipelines.training.history import Epoch, History
 from pipelines.training.images import Batches, check_labels, mean_image
 from pipelines.training.progress import Progress
 from pipelines.training.schedules import schedule
 
+MONITOR = "validation_accuracy"
+"""What decides on the best epoch."""
 CENTRED = OF_CONTENT
 """Families of which an image goes in less the mean image: those that look at raw pixels."""
 
@@ -50,47 +53,11 @@ class Labelled(Protocol):
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One pass over the training rows."""
-
-    number: int
-    """1, 2, …"""
-    metrics: dict[str, float]
-    """`loss`, `accuracy`, and with validation rows `validation_loss` and `validation_accuracy`. Losses leave out what
-    `loss.l2` adds; those of training are of the weights as they were at each step, and of augmented images."""
-    images_per_s: float
-    input_share: float
-    """Part of the training's time in which a step waited for its batch."""
-
-
-@dataclass(frozen=True)
-class ClassifierHistory:
-    """What came of a training."""
-
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    """The epoch, from 1, whose weights the model has."""
-
-    @property
-    def best(self) -> Epoch:
-        """That epoch."""
-        return self.epochs[self.best_epoch - 1]
-
-    def to_json(self) -> dict[str, Any]:
-        """What is equal for equal runs: no speeds."""
-        return {
-            "best_epoch": self.best_epoch,
-            "monitor": "validation_accuracy",
-            "epochs": [{"epoch": epoch.number, **epoch.metrics} for epoch in self.epochs],
-        }
-
-
-@dataclass(frozen=True)
 class TrainedNetwork:
     """A Keras model from inputs to scores, and how it came about."""
 
     model: Any
-    history: ClassifierHistory
+    history: History
 
 
 def train_network(
@@ -105,7 +72,9 @@ def train_network(
     """Train a network of `options.family`; it has the weights of the epoch with the best validation accuracy.
 
     Of equal accuracies the lower loss decides, then the earlier epoch; without validation rows the last epoch is kept.
-    `on_epoch`: True stops. Raises InputError where there is nothing to train on, a label is none of `classes`, or the
+    An epoch's metrics are `loss` and `accuracy`, of training and of validation. Losses leave out what `loss.l2` adds;
+    those of training are of the weights as they were at each step, and of augmented images. `on_epoch`: True stops.
+    Raises InputError where there is nothing to train on, a label is none of `classes`, or the
     loss stops being finite: it names images of that batch.
     """
     if not train.rows:
@@ -182,7 +151,7 @@ def _epochs(
     options: ClassifierOptions,
     clock: Clock,
     on_epoch: Callable[[Epoch], bool | None] | None,
-) -> ClassifierHistory:
+) -> History:
     progress, epochs, best = Progress(options.epochs, unit="images"), [], _Best()
     for number in range(1, options.epochs + 1):
         metrics, speed, waiting = train_epoch(step, number, batches, clock, progress)
@@ -196,7 +165,7 @@ def _epochs(
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
         epoch = Epoch(number, metrics, speed, waiting)
         epochs.append(epoch)
-        progress.line(_line(epoch, options.epochs))
+        progress.line(epoch.line(options.epochs, "images"))
         # Without a measure the newest counts as the best.
         rank = (metrics.get("validation_accuracy", number), -metrics.get("validation_loss", 0.0))
         if rank > best.rank:
@@ -206,7 +175,7 @@ def _epochs(
         for weight, value in zip(model.trainable_variables, moving, strict=False):
             weight.assign(value)
     model.set_weights(best.weights)
-    return ClassifierHistory(tuple(epochs), best.epoch)
+    return History(tuple(epochs), best.epoch, MONITOR)
 
 
 def train_epoch(
@@ -260,12 +229,4 @@ def _finite(told: npt.NDArray[np.float32], epoch: int, step: int, batches: Batch
         f"the loss must stay finite, got {told[0]} in epoch {epoch} at step {step + 1}; lower "
         f"classifier.schedule.learning_rate, or look at its rows: {', '.join(ids[:NAMED])} ({min(len(ids), NAMED)} of "
         f"{len(ids)})"
-    )
-
-
-def _line(epoch: Epoch, planned: int) -> str:
-    values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.metrics.items())
-    return (
-        f"training  epoch {epoch.number}/{planned}  {values}  {epoch.images_per_s:,.0f} images/s"
-        f"  input {epoch.input_share:.0%}"
     )

@@ -13,7 +13,8 @@ from pipelines.training.calibrate import calibrate
 from pipelines.training.catalogue import with_catalogue
 from pipelines.training.factors import WithFactors, with_factors
 from pipelines.training.facts import read_facts
-from pipelines.training.fit import History, Rows, fit
+from pipelines.training.fit import Rows, fit
+from pipelines.training.history import History
 from pipelines.training.input import Input, damage_named, open_input
 from schemas.fitted import EncoderState
 

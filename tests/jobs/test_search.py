@@ -17,7 +17,7 @@ from pipelines.config import changed, load_config, parse_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.search.trial import Fit, GivenUpError
 from pipelines.storage import Workspace
-from pipelines.training.network import Epoch
+from pipelines.training.history import Epoch
 from tests.pipelines.training.image_records import publish_images, spots
 
 SPLITS = {"train": spots(40), "validation": spots(10, 1), "test": spots(10, 2)}

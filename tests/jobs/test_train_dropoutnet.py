@@ -13,7 +13,7 @@ from pipelines.errors import ConfigError
 from pipelines.retrieval.scorer import Calibration, Scorer
 from pipelines.storage import Dataset, Workspace, write_arrow, write_json
 from pipelines.training import towers
-from pipelines.training.fit import Epoch, History
+from pipelines.training.history import Epoch, History
 from schemas.factors import factor_table
 from schemas.manifest import Manifest
 from tests.jobs.conftest import publish
@@ -112,7 +112,9 @@ def test_reconstruction_trains_finds_factors_by_id_and_goes_on_from_what_is_regi
 
 def test_what_towers_leave_out_is_asked_of_nobody_who_serves_them(train, monkeypatch) -> None:
     best = Epoch(number=1, metrics={"loss": 1.0}, examples_per_s=1.0, input_share=0.0)
-    monkeypatch.setattr(towers, "fit", lambda *_, **__: History(epochs=(best,), best_epoch=1))
+    monkeypatch.setattr(
+        towers, "fit", lambda *_, **__: History(epochs=(best,), best_epoch=1, monitor="validation_loss")
+    )
     folder, _ = train(config({"pointwise": 1, "softmax": 0}, leave_out=["item_tags", "item_numbers"]))
     assert set(Scorer.load(folder).columns("item")) == {"item_category"}
 

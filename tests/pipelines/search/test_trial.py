@@ -9,8 +9,9 @@ from pipelines.search.budget import Budget, finals_of
 from pipelines.search.neighbours import choice, fit_nearest, neighbour_curves, possible, within
 from pipelines.search.summary import as_yaml, best_of, by_family, finalists_of, table_lines
 from pipelines.search.trial import Fold, fit, folds_of
+from pipelines.training.history import Epoch, History
 from pipelines.training.images import LabelledImages
-from pipelines.training.network import ClassifierHistory, Epoch, TrainedNetwork
+from pipelines.training.network import TrainedNetwork
 from tests.pipelines.training.image_records import spots
 
 
@@ -100,7 +101,7 @@ def test_what_a_fold_leaves_out_chooses_no_epoch(monkeypatch) -> None:
         )
         for epoch in epochs if on_epoch else ():
             on_epoch(epoch)
-        return TrainedNetwork("model", ClassifierHistory(epochs, 2))
+        return TrainedNetwork("model", History(epochs, 2, "validation_accuracy"))
 
     monkeypatch.setattr("pipelines.search.trial.train_network", train)
     for folds, accuracy, epoch in ((None, 0.9, 2), (2, 0.7, 3)):

@@ -4,6 +4,7 @@ Great Expectations checks what comes out; a source with too many bad rows stops 
 """
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -14,11 +15,12 @@ from pyspark.sql import DataFrame, Observation
 
 from jobs.launch import Context, Draft, Job, main
 from pipelines import storage
-from pipelines.config import Config, ContentSource
-from pipelines.errors import SourceError, ThawError
+from pipelines.config import Config, ContentSource, parse_duration
+from pipelines.errors import EmptyDayError, InputError, SourceError, ThawError
 from pipelines.quality import clean, gate
 from pipelines.quality.data_docs import write_docs
 from pipelines.quality.read import readable
+from pipelines.quality.sight import events_of_last_period
 from pipelines.quality.sources import (
     data_address,
     labelled_sources,
@@ -46,11 +48,13 @@ def run(context: Context) -> Draft:
     """Read and judge every row, count, let the gate decide, write."""
     context = replace(context, config=with_datasets(context.config, context.parents))
     config, data = context.config, context.data or ""
+    require_landed(config, time.time())
     spark = spark_session(config.spark)
     clean.check_sources(spark, config)
     sources = labelled_sources(config)
     logs = [label for label in sources if label.startswith("interactions")]
     with ExitStack() as kept:
+        later: dict[str, int] = {}
 
         def judge(label: str) -> tuple[DataFrame, dict[str, gate.Tally], dict[str, list[gate.Reason]]]:
             with readable(label):
@@ -60,9 +64,13 @@ def run(context: Context) -> Draft:
                     else clean.marked_content(spark, data, label, config)
                 )
                 kept.enter_context(persisted(found.rows))
-                return found.rows, *gate.tally(
+                tallies, reasons = gate.tally(
                     found.rows, {source: partial(_rows, seen) for source, seen in found.read.items()}
                 )
+                for source, unseen in found.later.items():
+                    later[source] = _rows(unseen)
+                    tallies[source] += gate.Tally(rows_in=-later[source])
+                return found.rows, tallies, reasons
 
         labels = ["interactions", *(label for label in sources if label not in logs)]
         judged = together(*(partial(judge, label) for label in labels))
@@ -73,14 +81,17 @@ def run(context: Context) -> Draft:
         for name, count in {**tallies, "all logs": total}.items():
             context.say(count.line(name))
             count.check(name)
+        if left := {source: rows for source, rows in later.items() if rows}:
+            told = ", ".join(f"{source} {rows:,}" for source, rows in sorted(left.items()))
+            context.say(f"left for later runs, as they came into sight after --as-of: {told}")
+        log = clean.interactions(marked["interactions"])
+        require_day(log, total, config)
         if not total.rows_in:
             raise SourceError(
                 f"the log must have rows, {', '.join(f'source.{label}' for label in logs)} has none; "
                 "correct its path, or --data, or give a log with events"
             )
         gate.check_shares(tallies, reasons, config.quality.max_quarantine_share)
-
-        log = clean.interactions(marked["interactions"])
         contents = {name: clean.content(spark, side, marked, config) for name, side in SIDES.items()}
         kept.enter_context(persisted(*contents.values()))
         declared = [name for name in SIDES if any(label.startswith(name) for label in marked)]
@@ -116,7 +127,31 @@ def run(context: Context) -> Draft:
     }
     entries["report"] = storage.write_json(context.staging, "report.json", report)
     entries["data_docs"] = write_docs(context.staging, outcomes)
-    return Draft(entries, facts)
+    # How much more there was to read is not content: the same day, read again later, is the same.
+    as_of = {} if config.horizon is None else config.horizon._asdict()
+    return Draft(entries, facts, as_of, {"later": later} if as_of else {})
+
+
+def require_landed(config: Config, now_s: float) -> None:
+    """Raises InputError where `source.as_of` names what cannot have arrived yet, by the clock (UTC)."""
+    if config.horizon is not None and config.horizon.known_by > now_s * 1_000_000:
+        raise InputError(
+            f"source.as_of must be a moment whose events have landed, got {config.source.as_of}, which lands "
+            f"preferences.landing_delay ({config.preferences.landing_delay}) after it; choose an earlier one, or wait"
+        )
+
+
+def require_day(log: DataFrame, total: gate.Tally, config: Config) -> None:
+    """Raises EmptyDayError where nothing happened in the last period before `source.as_of`."""
+    horizon, period = config.horizon, config.preferences.period
+    if horizon is None:
+        return
+    if not total.out or not events_of_last_period(log, horizon, parse_duration(period)):
+        raise EmptyDayError(
+            f"the log must have events of the {period} before {config.source.as_of}, it has none that arrived by "
+            f"{config.preferences.landing_delay} after it; deliver them and run the day again, or go on: the next "
+            "day's run reads whatever has arrived by then"
+        )
 
 
 def check(log: DataFrame, contents: Mapping[str, DataFrame], config: Config) -> dict[str, Any]:
@@ -162,6 +197,7 @@ JOB = Job(
     needs=published_sources,
     reads_data=True,
     fingerprint=fingerprint,
+    depends=lambda config: str(config.horizon or ""),
 )
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, SEARCH, job_named
+from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, SEARCH, job_named, nothing_to_do
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -54,7 +54,8 @@ Classifiers:
 {classifiers}
 
 `thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.
-Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 1 a fault of ours.
+Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 4 no data of that day
+(--as-of), 1 a fault of ours.
 """
 
 
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(JOBS)
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
-    return run_job(job_named(name), rest)
+    return 0 if nothing_to_do(name, rest) else run_job(job_named(name), rest)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,9 @@ OPTIONAL: Mapping[str, Callable[[Config], bool]] = {
 }
 """The jobs that `thaw run` runs where the configuration asks for them -> whether it does."""
 
+IF_CONFIGURED = "--if-configured"
+NOTHING_TO_DO = "{}: the configuration does not ask for it, there is nothing to do"
+
 STAGES = (CHAIN[0], "write_image_records", "train_classifier", "embed_content", *CHAIN[1:3], FACTORS, *CHAIN[3:])
 """CHAIN with the OPTIONAL jobs in their places."""
 
@@ -439,6 +442,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override one configuration value, such as training.epochs=3; may be repeated",
     )
+    add_shorthand(
+        parser, "--as-of", "source.as_of", "DATE", "see only what had come into sight by this boundary: a day's run"
+    )
     parser.add_argument("--force", action="store_true", help="run even where nothing has changed since the last run")
 
 
@@ -504,13 +510,13 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
     asked = OPTIONAL.get(job.name)
     if asked:
         meaning = "do nothing where `thaw run` would not run it: for schedules that serve any configuration"
-        parser.add_argument("--if-configured", action="store_true", help=meaning)
+        parser.add_argument(IF_CONFIGURED, action="store_true", help=meaning)
 
     def action() -> int:
         arguments = parser.parse_args(argv)
         config, workspace, data = settle(arguments)
         if asked and arguments.if_configured and not asked(config):
-            say(f"{job.name}: the configuration does not ask for it, there is nothing to do")
+            say(NOTHING_TO_DO.format(job.name))
             return 0
         if job.instead and job.instead(arguments, config, workspace):
             return 0
@@ -521,6 +527,22 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
         return 0
 
     return guarded(action)
+
+
+def nothing_to_do(name: str, argv: Sequence[str]) -> bool:
+    """Whether `--if-configured` ends a job before its engines are loaded, which takes far longer than to see that."""
+    asked = OPTIONAL.get(name)
+    if asked is None or IF_CONFIGURED not in argv:
+        return False
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    add_arguments(parser)
+    # What is wrong with the arguments, the job itself tells.
+    with suppress(ThawError, argparse.ArgumentError):
+        arguments, _ = parser.parse_known_args(argv)
+        if not asked(load_config(arguments.config or [DEFAULT_CONFIG], arguments.set)):
+            say(NOTHING_TO_DO.format(name))
+            return True
+    return False
 
 
 def outcome_line(name: str, outcome: Outcome) -> str:

@@ -96,6 +96,17 @@ def utc_microseconds(text: str, key: str) -> int:
     return micros
 
 
+def _iso(micros: int) -> str:
+    return (datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)).isoformat()
+
+
+class Horizon(typing.NamedTuple):
+    """How far a run sees: events that happened before `as_of` and were available by `known_by`, UTC microseconds."""
+
+    as_of: int
+    known_by: int
+
+
 class Options(BaseModel):
     """Base of all sections: frozen, unknown keys and numbers that are not finite refused."""
 
@@ -228,6 +239,10 @@ class SourceOptions(Options):
     interactions: tuple[InteractionSource, ...] = ()
     items: tuple[ContentSource, ...] = ()
     users: tuple[ContentSource, ...] = ()
+    as_of: str | None = None
+    """UTC date or ISO time, a boundary of `preferences.period`: only what had come into sight by then is read, that is
+    events before it that were available by as_of + preferences.landing_delay, and content valid by then. The same log,
+    read later and longer, gives the same. Absent: everything is read. `--as-of` on the command line is short for it."""
     truth: dict[Literal["users", "items"], str] = {}
     """Generated data only: Parquet files (id, vector) whose inner product is the true score."""
 
@@ -276,11 +291,18 @@ class SplitOptions(Options):
     validation_start: str | None = None
     """UTC date or ISO time; with test_start it replaces the shares."""
     test_start: str | None = None
+    validation_length: Duration | None = None
+    """With source.as_of, in place of dates: test is the last test_length before it, validation as long as this says
+    before that. So the splits move on with the days."""
+    test_length: Duration | None = None
 
     @model_validator(mode="after")
     def _together(self) -> "SplitOptions":
-        if (self.validation_start is None) != (self.test_start is None):
-            raise ValueError("validation_start and test_start must be given together")
+        for one, other in (("validation_start", "test_start"), ("validation_length", "test_length")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ValueError(f"{one} and {other} must be given together")
+        if self.test_start is not None and self.test_length is not None:
+            raise ValueError("splits must be given by dates or by lengths, got both; remove one of them")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share + test_share must leave something to train on")
         return self
@@ -1079,6 +1101,51 @@ class Config(Options):
         if isinstance(raw, dict) and raw.get("images") and not {"labels", "source", "demo"} & set(raw):
             return {**raw, "labels": {"rule": "sampled", "positive_actions": []}}
         return raw
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted_back(cls, raw: Any) -> Any:
+        """Lengths of splits as dates, where `source.as_of` says what they are counted back from."""
+        source, split = (raw.get(name) if isinstance(raw, dict) else None for name in ("source", "split"))
+        if not isinstance(source, dict) or not isinstance(split, dict):
+            return raw
+        as_of, lengths = source.get("as_of"), [split.get(f"{name}_length") for name in ("test", "validation")]
+        if as_of is None or None in lengths or split.get("test_start") is not None:
+            return raw
+        try:
+            end = utc_microseconds(str(as_of), "source.as_of")
+            back = [parse_duration(str(length)) for length in lengths]
+        except (ConfigError, ValueError):
+            return raw  # told by the options themselves
+        starts = {"test_start": _iso(end - back[0]), "validation_start": _iso(end - sum(back))}
+        return {**raw, "split": {k: v for k, v in split.items() if not k.endswith("_length")} | starts}
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """What `source.as_of` lets be seen; None where everything is."""
+        if self.source.as_of is None:
+            return None
+        as_of = utc_microseconds(self.source.as_of, "source.as_of")
+        return Horizon(as_of, as_of + parse_duration(self.preferences.landing_delay))
+
+    @model_validator(mode="after")
+    def _sight(self) -> "Config":
+        if self.split.test_length is not None and self.source.as_of is None:
+            raise ValueError(
+                f"split.test_length must have a source.as_of to be counted back from, got {self.split.test_length} and "
+                "none; set --as-of, or split.validation_start and split.test_start"
+            )
+        try:
+            horizon = self.horizon
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        period = parse_duration(self.preferences.period)
+        if horizon and self.preferences.accuracy == "snapshot" and horizon.as_of % period:
+            raise ValueError(
+                "source.as_of must be a boundary, a whole multiple of preferences.period since 1970, got "
+                f"{self.source.as_of}; the one before it is {_iso(horizon.as_of - horizon.as_of % period)}"
+            )
+        return self
 
     def content_kinds(self, side: Literal["user", "item"]) -> dict[str, ContentKind]:
         """Content column -> kind, over all the side's sources, in the order declared."""

@@ -8,6 +8,7 @@ ThawError                       1  a fault of ours
 │   ├── TrackingError              MLflow cannot be reached, or does not hold what it should
 │   ├── CorruptDatasetError        a published file is short, altered or missing
 │   └── DuplicateError             two rows have one identity
+├── EmptyDayError               4  no data of the day that --as-of names: there is nothing to do yet
 └── GateError                   3  a gate refused: quality, leakage, shuffle, test, promotion
     ├── QualityGateError
     ├── LeakageError
@@ -53,6 +54,12 @@ class CorruptDatasetError(InputError):
 
 class DuplicateError(InputError):
     """Two rows have one identity."""
+
+
+class EmptyDayError(ThawError):
+    """The log has no event of the day that it is read as of."""
+
+    exit_code = 4
 
 
 class GateError(ThawError):

@@ -24,13 +24,16 @@ class _Grown(_Frozen):
         return {k: v for k, v in values.items() if k not in self._later or getattr(self, k) != fields[k].default}
 
 
-class Cuts(_Frozen):
+class Cuts(_Grown):
     """Train < validation < test, UTC microseconds: train is [.., validation_start), test is [test_start, end]."""
 
     validation_start: int
     test_start: int
     end: int
     """Largest event_time of a labelled event."""
+    as_of: int | None = None
+    """Where the log was read as of a moment: the test's labels are those closed before it."""
+    _later: ClassVar[tuple[str, ...]] = ("as_of",)
 
 
 class Fitted(_Frozen):

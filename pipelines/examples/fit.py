@@ -19,6 +19,8 @@ def fit(interactions: DataFrame, config: Config) -> Fitted:
     """
     labelled = labelled_events(interactions, config)
     cuts = fit_cuts(labelled, config.split)
+    if config.horizon is not None:
+        cuts = cuts.model_copy(update={"as_of": config.horizon.as_of})
     total = _check_splits(labelled, cuts, config)
     wanted = config.labels.max_examples
     return Fitted(

@@ -51,11 +51,15 @@ def split_of(event_time: Column, cuts: Cuts) -> Column:
 
 
 def is_mature(event_time: Column, label_time: Column, cuts: Cuts) -> Column:
-    """Whether the label was known when its split was used: before the next split begins; the test's always."""
+    """Whether the label was known when its split was used: before the next split begins.
+
+    The test's always, but in a log that was read as of a moment: its last events wait for labels that are not closed.
+    """
+    closed = F.lit(True) if cuts.as_of is None else label_time < cuts.as_of
     return (
         F.when(event_time < cuts.validation_start, label_time <= cuts.validation_start)
         .when(event_time < cuts.test_start, label_time <= cuts.test_start)
-        .otherwise(F.lit(True))
+        .otherwise(closed)
     )
 
 

@@ -15,6 +15,7 @@ from pipelines.quality.content import check_content, judge_vectors, judged_conte
 from pipelines.quality.duplicates import mark_copies
 from pipelines.quality.parse import JUDGED, parse_interactions
 from pipelines.quality.read import read_source
+from pipelines.quality.sight import content_in_sight, log_in_sight
 from pipelines.quality.sources import labelled_sources
 from pipelines.quality.times import check_time
 from pipelines.quality.versions import Stream, mark_content_copies, merge_versions, streams
@@ -51,6 +52,8 @@ class Marked:
     rows: DataFrame
     read: Mapping[str, Sequence[Observation]]
     """Source label -> what counts its rows where they are read."""
+    later: Mapping[str, Sequence[Observation]]
+    """Source label -> what counts those that had not come into sight, and are in no frame."""
 
 
 def marked_log(spark: SparkSession, data: str, config: Config) -> Marked:
@@ -59,25 +62,29 @@ def marked_log(spark: SparkSession, data: str, config: Config) -> Marked:
         f"interactions[{n}]": read_source(spark, data, f"interactions[{n}]", source)
         for n, source in enumerate(config.source.interactions)
     }
-    parsed = [
-        parse_interactions(raw, source, config.quality)
-        for source, found in zip(config.source.interactions, raws.values(), strict=True)
-        for raw in found
-    ]
+    parsed: list[DataFrame] = []
+    later: dict[str, list[Observation]] = {}
+    for source, (label, found) in zip(config.source.interactions, raws.items(), strict=True):
+        for raw in found:
+            rows, unseen = log_in_sight(parse_interactions(raw, source, config.quality), config.horizon)
+            parsed.append(rows)
+            later.setdefault(label, []).extend(unseen)
     empty = T.StructType([*spark_schema(QUARANTINE).fields, *spark_schema(INTERACTIONS).fields])
     judged = reduce(DataFrame.unionByName, parsed) if parsed else spark.createDataFrame([], empty)
     marked = mark_copies(judged.select(*JUDGED), config.quality.event_key)
-    return Marked(marked, {label: [raw.read for raw in found] for label, found in raws.items()})
+    return Marked(marked, {label: [raw.read for raw in found] for label, found in raws.items()}, later)
 
 
 def marked_content(spark: SparkSession, data: str, label: str, config: Config) -> Marked:
     """Every row of one content source: `judged_content` columns and `copy`."""
     source = content_sources(config)[label]
     raws = read_source(spark, data, label, source)
-    parsed = [parse_content(raw, source, config.quality) for raw in raws]
+    seen = [content_in_sight(parse_content(raw, source, config.quality), config.horizon) for raw in raws]
+    parsed = [rows for rows, _ in seen]
     judged = reduce(DataFrame.unionByName, parsed) if parsed else spark.createDataFrame([], _content_schema(source))
     marked = mark_content_copies(judge_vectors(judged, source), list(source.columns), accumulate=source.accumulate)
-    return Marked(marked, {label: [raw.read for raw in raws]})
+    later = [observation for _, unseen in seen for observation in unseen]
+    return Marked(marked, {label: [raw.read for raw in raws]}, {label: later})
 
 
 def interactions(marked: DataFrame) -> DataFrame:

@@ -350,3 +350,75 @@ def test_a_user_s_mistake_is_one_message_and_code_2(spark, config, tmp_path, cap
 def test_the_example_configurations_are_valid() -> None:
     for name in ("demo", "movielens", "globo"):
         assert load_config([ROOT / "conf" / f"{name}.yaml"]).name == name
+
+
+def lines_of_days(*days: int) -> str:
+    """A click an hour; the last of each day arrives three hours into the next."""
+    lines = ["user,item,at,seen"]
+    for at in (MIDNIGHT + day * 86_400 + hour * 3_600 for day in days for hour in range(24)):
+        late = 4 * 3_600 if at % 86_400 == 23 * 3_600 else 0
+        lines.append(f"u{at % 7},i{at % 5},{at},{at + late}")
+    return "\n".join(lines)
+
+
+AS_OF_CONFIG = """
+name: small
+seed: 1
+source:
+  interactions:
+    - path: "*.csv"
+      user_id: user
+      item_id: item
+      event_time: {column: at, unit: s}
+      available_time: {column: seen, unit: s}
+      action_value: click
+labels: {rule: sampled, positive_actions: [click]}
+preferences: {period: 1d, landing_delay: 1h}
+storage: {parquet_files: 1}
+"""
+MIDNIGHT = START - START % 86_400
+"""2023-11-14T00:00Z."""
+
+
+def as_of(config, day):
+    return load_config([config], [f"source.as_of='{day}'"])
+
+
+def test_a_day_is_the_same_read_again_later_and_longer_and_counts_every_row(spark, tmp_path, capsys) -> None:
+    config, data = tmp_path / "day.yaml", tmp_path / "data"
+    config.write_text(AS_OF_CONFIG)
+    data.mkdir()
+    (data / "a.csv").write_text(lines_of_days(0))
+    digests = []
+    for out in ("once", "later"):
+        found = execute(JOB, as_of(config, "2023-11-15"), Workspace.open(str(tmp_path / out)), str(data)).dataset
+        # What happened at 23:00 arrives at 03:00 of the next day, after the landing delay.
+        assert found.manifest.facts["rows"] == {"in": 23, "out": 23, "quarantined": 0, "duplicates": 0}
+        assert found.read_table("interactions")["event_time"].to_pylist()[-1] == (MIDNIGHT + 22 * 3_600) * 1_000_000
+        digests.append(found.manifest.content_digest)
+        (data / "b.csv").write_text(lines_of_days(1))
+    assert digests[0] == digests[1]
+    assert "left for later runs, as they came into sight after --as-of: interactions[0] 25" in capsys.readouterr().err
+    # The day after has what had come late, and a delivery that arrives twice changes none of its rows.
+    workspace, shards = Workspace.open(str(tmp_path / "next")), []
+    for duplicates in (0, 23):
+        found = execute(JOB, as_of(config, "2023-11-16"), workspace, str(data)).dataset
+        assert found.manifest.facts["rows"] == {
+            "in": 47 + duplicates, "out": 47, "quarantined": 0, "duplicates": duplicates,
+        }  # fmt: skip
+        shards.append(found.manifest.tables["interactions"].shards)
+        (data / "b_again.csv").write_text(lines_of_days(1))
+    assert shards[0] == shards[1]
+
+
+def test_a_day_without_data_and_one_that_has_not_landed_are_told(spark, tmp_path, capsys) -> None:
+    config, data = tmp_path / "day.yaml", tmp_path / "data"
+    config.write_text(AS_OF_CONFIG)
+    data.mkdir()
+    (data / "a.csv").write_text(lines_of_days(0))
+    for as_of in ("2023-11-25", "2000-01-01"):
+        assert run(config, data, tmp_path / "out", "--as-of", as_of) == 4
+        assert f"the log must have events of the 1d before {as_of}, it has none" in capsys.readouterr().err
+    assert run(config, data, tmp_path / "out", "--as-of", "2099-01-01") == 2
+    assert "source.as_of must be a moment whose events have landed, got 2099-01-01" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "clean").glob("*/manifest.json"))

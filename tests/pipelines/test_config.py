@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.launch import DEFAULT_CONFIG
-from pipelines.config import load_config, parse_config, parse_duration
+from pipelines.config import load_config, parse_config, parse_duration, utc_microseconds
 from pipelines.errors import ConfigError
 from pipelines.features import feature_set
 
@@ -162,3 +162,41 @@ def test_feature_names_derive_from_entity_statistic_kind_and_window() -> None:
         "item_genres_click_rate_lifetime",
         "item_genres_click_days_since_lifetime",
     ]
+
+
+DAY = {
+    "name": "x",
+    "seed": 1,
+    "labels": {"rule": "impressions", "positive_actions": ["click"]},
+    "source": {"as_of": "2025-03-01"},
+    "split": {"test_length": "2d", "validation_length": "36h"},
+}
+
+
+def test_splits_by_length_are_counted_back_from_the_day_that_the_log_is_read_as_of() -> None:
+    config = parse_config(DAY)
+    assert (config.split.validation_start, config.split.test_start) == ("2025-02-25T12:00:00", "2025-02-27T00:00:00")
+    midnight = utc_microseconds("2025-03-01", "x")
+    assert config.horizon == (midnight, midnight + 3_600_000_000)  # preferences.landing_delay
+    # Written out in full and read again, it means the same.
+    assert parse_config(config.model_dump(mode="json")) == config
+    assert parse_config({**DAY, "source": {}, "split": {}}).horizon is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"source": {}}, "split.test_length must have a source.as_of to be counted back from, got 2d"),
+        ({"source": {"as_of": "tomorrow"}}, "source.as_of must be a date, got 'tomorrow'"),
+        ({"source": {"as_of": "2025-03-01T06:00"}}, "the one before it is 2025-03-01T00:00:00"),
+        ({"split": {"test_length": "2d"}}, "validation_length and test_length must be given together"),
+        ({"split": {"test_length": "two", "validation_length": "2d"}}, "a duration must be a whole number and a unit"),
+        (
+            {"split": {**DAY["split"], "test_start": "2025-02-01", "validation_start": "2025-01-01"}},
+            "splits must be given by dates or by lengths, got both",
+        ),
+    ],
+)
+def test_a_day_or_lengths_that_cannot_be_meant_are_refused(sections, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**DAY, **sections})

@@ -36,6 +36,8 @@ def example_rules(config: Config, cuts: Cuts) -> list[Rule]:
     used_from = F.when(split == "train", F.lit(cuts.validation_start)).when(
         split == "validation", F.lit(cuts.test_start)
     )
+    if cuts.as_of is not None:
+        used_from = used_from.otherwise(F.lit(cuts.as_of - 1))
     features = feature_set(config)
     past = [*features.user.statistic_names, *features.user.bags, *features.item.statistic_names]
     past += features.cross_names

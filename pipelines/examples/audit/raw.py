@@ -22,6 +22,7 @@ from pipelines.examples.audit.raw_values import Event, Unsupported, event_of, ve
 from pipelines.examples.audit.report import Check, Skipped, mismatch
 from pipelines.examples.tables import Tables
 from pipelines.quality.sources import Source, labelled_sources, source_files
+from schemas.columns import TIME_MIN_US
 from schemas.content import Side
 from schemas.interactions import INTERACTIONS
 
@@ -106,7 +107,7 @@ def _check_log(
     config: Config,
 ) -> Check:
     """Sampled events beside the clean log."""
-    events = _valid(rows, lambda values: event_of(values, source, config.quality), name)
+    events = _valid(rows, lambda values: _in_sight(event_of(values, source, config.quality), config), name)
     clean = only(tables.interactions, "user_id", {str(event["user_id"]) for _, event in events})
     clean = only(clean, "item_id", {str(event["item_id"]) for _, event in events})
     found: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
@@ -150,7 +151,7 @@ def _check_content(
 ) -> Check:
     """When sampled rows of content apply from, and when what they describe came into being."""
     side: Side = "user" if label.startswith("users") else "item"
-    told = _valid(rows, lambda values: version_of(values, source), name)
+    told = _valid(rows, lambda values: _version_in_sight(version_of(values, source), config), name)
     clean = only(versions, f"{side}_id", {key for _, (key, _, _) in told})
     found = {(row[f"{side}_id"], row["valid_from"]): row["created_at"] for row in rows_of(clean)}
     sources = config.source.users if side == "user" else config.source.items
@@ -181,6 +182,25 @@ def _valid(rows: Sequence[RawRow], read: Callable[[Any], T | None], name: str) -
     if not found:
         raise Unsupported(f"plain Python finds none of {len(rows):,} sampled rows valid")
     return found
+
+
+def _in_sight(event: Event | None, config: Config) -> Event | None:
+    """None for an event that the clean log must not hold yet."""
+    if event is None or config.horizon is None:
+        return event
+    as_of, known_by = config.horizon
+    return event if int(event["event_time"]) < as_of and int(event["available_time"]) <= known_by else None
+
+
+def _version_in_sight(
+    version: tuple[str, int, int | None] | None, config: Config
+) -> tuple[str, int, int | None] | None:
+    """None for a version that the clean tables must not hold yet."""
+    if version is None or config.horizon is None:
+        return version
+    _, valid, created = version
+    since = created if valid == TIME_MIN_US and created is not None else valid
+    return version if since <= config.horizon.known_by else None
 
 
 def _set_aside(rows: Sequence[RawRow], label: str, source: Source, ids: Sequence[str], raw: RawData) -> set[int]:

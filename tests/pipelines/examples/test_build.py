@@ -119,6 +119,18 @@ def test_what_arrives_after_a_cut_changes_no_example_before_it(build, tables, co
     assert found[0] == found[1] and len(found[0][0]) > 20
 
 
+def test_a_day_has_the_examples_of_the_whole_log_whose_labels_had_closed_by_then(build, tables, config) -> None:
+    as_of, settings, events = 170, config(), history()
+    seen = [line for line in events if int(line.split()[2]) < as_of and int(line.split()[4]) <= as_of + 1]
+    assert len(seen) < 0.95 * len(events)
+    whole = build(tables(events), settings, FITTED).examples.where(f"label_time < {as_of}")
+    cuts = CUTS.model_copy(update={"as_of": as_of})
+    day = build(tables(seen), settings, FITTED.model_copy(update={"cuts": cuts})).examples
+    expected, found = (sorted(map(str, frame.collect())) for frame in (whole, day))
+    assert found == expected
+    assert sum("split='test'" in row for row in found) > 2
+
+
 def test_a_window_longer_than_the_log_holds_all_of_it(build, tables, config) -> None:
     settings = config(preferences={"windows": ["400us", "lifetime"]})  # the log covers 200
     rows = build(tables(history()), settings, FITTED).examples.collect()

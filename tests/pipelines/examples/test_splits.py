@@ -69,6 +69,13 @@ def test_each_split_is_right_open_and_its_labels_must_be_known_before_the_next_b
     ]
 
 
+def test_of_a_log_read_as_of_a_moment_the_tests_labels_must_have_closed_before_it(spark) -> None:
+    cuts = Cuts(validation_start=100, test_start=200, end=299, as_of=300)
+    rows = spark.createDataFrame([(250, 299), (250, 300), (99, 100)], "event_time long, label_time long")
+    mature = rows.select(is_mature(F.col("event_time"), F.col("label_time"), cuts)).collect()
+    assert [row[0] for row in mature] == [True, False, True]
+
+
 def test_an_event_belongs_to_the_training_period_only_if_it_had_arrived_by_its_end(spark) -> None:
     cuts = Cuts(validation_start=100, test_start=200, end=300)
     rows = spark.createDataFrame([(99, 100), (99, 101), (100, 100)], "event_time long, available_time long")

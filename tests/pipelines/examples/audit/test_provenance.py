@@ -37,6 +37,15 @@ def test_each_rule_is_broken_alone_in_one_row(world) -> None:
         assert broken[name].failed == 1 and "example_id=" in broken[name].detail
 
 
+def test_a_test_label_that_closed_after_the_day_it_is_read_as_of_is_found(world) -> None:
+    test = world.built.examples.where("split = 'test'")
+    last = test.agg(F.max("label_time")).collect()[0][0]
+    for as_of, broken in ((last + 1, []), (last, ["label mature"])):
+        cuts = world.fitted.cuts.model_copy(update={"as_of": as_of})
+        found = check_rows(test, example_rules(world.config, cuts), ("example_id",), "example")
+        assert [check.name for check in found if not check.passed] == broken
+
+
 def test_a_candidate_that_does_not_exist_yet_is_found(world) -> None:
     early = world.built.candidates.withColumn("exists_from", F.col("in_effect_from") + 1)
     found = check_rows(early, candidate_rules(world.config), ("item_id",), "candidate")

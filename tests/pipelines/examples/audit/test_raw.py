@@ -239,6 +239,18 @@ def test_a_lost_row_is_caught_and_one_set_aside_is_not(shop) -> None:
     assert failed(check_raw(explained, replace(tables, interactions=kept), CONFIG, 200)[0]) == {}
 
 
+def test_rows_that_a_day_could_not_see_yet_are_no_loss_and_its_own_are(shop) -> None:
+    tables, raw = shop
+    day = parse_config({**SHOP, "source": {**SHOP["source"], "as_of": "2025-03-30"}})
+    assert day.horizon is not None
+    seen = tables.interactions.where(f"event_time < {day.horizon.as_of}")
+    checks, skipped = check_raw(raw, replace(tables, interactions=seen), day, 200)
+    assert failed(checks) == {} and 15 < checks[0].checked < 30
+    assert "finds none of 5 sampled rows valid" in skipped[0].why  # all of them are of the next day
+    fewer = replace(tables, interactions=seen.where(f"event_time < {day.horizon.as_of - HOUR}"))
+    assert "interactions[0]" in failed(check_raw(raw, fewer, day, 200)[0])
+
+
 def test_files_that_came_after_the_clean_tables_are_left_out(shop, tmp_path) -> None:
     tables, _ = shop
     write_raw(tmp_path)

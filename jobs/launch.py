@@ -395,8 +395,8 @@ def code_version() -> str:
 
 
 def say(line: str) -> None:
-    """A line on standard error, at once."""
-    sys.stderr.write(line + "\n")
+    """A line on standard error, at once, without credentials."""
+    sys.stderr.write(redacted(line) + "\n")
     sys.stderr.flush()
 
 
@@ -472,23 +472,37 @@ def guarded(action: Callable[[], int]) -> int:
         say(f"thaw: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("thaw: interrupted; nothing half-done was published, the same command resumes")
+        say(f"thaw: interrupted; {_RESUMES}")
         return 130
     except Exception as error:
-        if full := full_disk(error):
-            say(
-                "thaw: --out, Spark's scratch folder (spark.local.dir) and TMPDIR must have room, the system says: "
-                f"{full}; free some, or choose others; nothing half-done was published, the same command resumes"
-            )
-            return InputError.exit_code
-        traceback.print_exc()
+        for numbers, rule, remedy in _OF_THE_DISK:
+            if said := what_the_disk_says(error, numbers):
+                say(f"thaw: {rule}, the system says: {said}; {remedy}; {_RESUMES}")
+                return InputError.exit_code
+        say(traceback.format_exc().rstrip())
         say("thaw: this is a fault of ours, not of your data; please report it with the lines above")
         return 1
 
 
-def full_disk(error: BaseException) -> str:
-    """What the system said of a full disk or a used-up quota; empty where something else went wrong."""
-    said = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
+_RESUMES = "nothing half-done was published, the same command resumes"
+_OF_THE_DISK = (
+    (
+        (errno.ENOSPC, errno.EDQUOT),
+        "--out, Spark's scratch folder (spark.local.dir) and TMPDIR must have room",
+        "free some, or choose others",
+    ),
+    (
+        (errno.EROFS, errno.EACCES, errno.EPERM),
+        "this user must be able to read --data and to write --out, Spark's scratch folder (spark.local.dir) and TMPDIR",
+        "mend the permissions, or choose others",
+    ),
+)
+"""What a disk may refuse: the system's numbers, the rule that says so, and the remedy."""
+
+
+def what_the_disk_says(error: BaseException, numbers: Sequence[int]) -> str:
+    """The system's own words where an error is, or comes from, one of these; empty where something else went wrong."""
+    said = {number: os.strerror(number) for number in numbers}
     chained: BaseException | None = error
     while chained is not None:
         if isinstance(chained, OSError) and chained.errno in said:

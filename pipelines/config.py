@@ -1244,7 +1244,13 @@ def _from_yaml(text: str) -> Any:
 
 
 _SECRET_KEY = re.compile(r"secret|password|passwd|token|credential|account\.key|access\.key", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]+(?=@)")
+_ASSIGNED = re.compile(
+    r"((?:secret|password|passwd|token|credential|signature|account[._-]?key|access[._-]?key|api[._-]?key|[?&]sig)"
+    r"[\w.-]*=)[^\s&;,'\"]+",
+    re.IGNORECASE,
+)
+"""In an address or an option of Java: `?token=x`, `-Djavax.net.ssl.keyStorePassword=x`."""
 
 
 def redacted(value: Any) -> Any:
@@ -1252,12 +1258,14 @@ def redacted(value: Any) -> Any:
 
     >>> redacted({"uri": "https://me:pw@host/x", "settings": {"spark.hadoop.fs.s3a.secret.key": "x", "n": 1}})
     {'uri': 'https://…@host/x', 'settings': {'spark.hadoop.fs.s3a.secret.key': '…', 'n': 1}}
+    >>> redacted("https://host/x?sig=abc&part=1")
+    'https://host/x?sig=…&part=1'
     """
     if isinstance(value, dict):
         return {k: "…" if v is not None and _SECRET_KEY.search(str(k)) else redacted(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(inner) for inner in value]
-    return _CREDENTIALS.sub("//…@", value) if isinstance(value, str) else value
+    return _ASSIGNED.sub(r"\1…", _CREDENTIALS.sub("…", value)) if isinstance(value, str) else value
 
 
 def load_config(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from schemas.columns import ColumnType, Table
 
@@ -27,6 +27,13 @@ class Shard(_Frozen):
     rows: int
     bytes: int
     sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _stays_within(cls, path: str) -> str:
+        if path.startswith("/") or "://" in path or ".." in path.split("/"):
+            raise ValueError(f"a shard must lie in its dataset's folder, got {path!r}; rebuild the dataset")
+        return path
 
 
 class ColumnEntry(_Frozen):

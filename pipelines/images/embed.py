@@ -57,7 +57,7 @@ def load_encoder(options: EmbedOptions) -> Any:
             file = Path(folder) / "model.keras"
             fs, inside = fsspec.core.url_to_fs(path)
             file.write_bytes(fs.cat_file(inside))
-            model = keras.saving.load_model(file, compile=False)
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file is met by zipfile, json, h5py and Keras, each with errors of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"images.embed.model must be a .keras file, {path} cannot be loaded: {reason}") from None

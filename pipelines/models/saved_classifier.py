@@ -81,7 +81,7 @@ class SavedClassifier:
             if table == "neighbours":
                 return cls(state, load_nearest(file))
             try:
-                return cls(state, keras.saving.load_model(file, compile=False))
+                return cls(state, keras.saving.load_model(file, compile=False, safe_mode=True))
             except Exception as error:  # a damaged file is met by zipfile, json, h5py and Keras, each with its own
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise CorruptDatasetError(f"{folder}: {name} cannot be loaded: {reason}; train again") from None

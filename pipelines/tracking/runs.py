@@ -148,7 +148,7 @@ def log_made_from(
     log_metrics(client, run_id, metrics)
     mlflow.log_input(
         # MLflow's own array digests read 10,000 elements; the manifest's covers every byte.
-        MetaDataset(ManifestSource(records_path), name="records", digest=records.content_digest[:32]),
+        MetaDataset(ManifestSource(redacted(records_path)), name="records", digest=records.content_digest[:32]),
         context="training",
     )
     mlflow.set_tags({"thaw.records_digest": records.content_digest, "thaw.code_version": records.code_version})

@@ -35,7 +35,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             return
         import keras
 
-        model = keras.saving.load_model(folder / "classifier.keras", compile=False)
+        model = keras.saving.load_model(folder / "classifier.keras", compile=False, safe_mode=True)
         outputs = [model.get_layer(name).output for name in ("scores", "features")]
         self.model = keras.Model(model.input, outputs)
 

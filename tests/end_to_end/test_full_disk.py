@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileOpener
 
-from jobs.launch import Draft, Job, execute, full_disk, guarded
+from jobs.launch import Draft, Job, execute, guarded, what_the_disk_says
 from pipelines.config import parse_config
 from pipelines.storage import Workspace, write_arrow
 from schemas.columns import Column, Table
@@ -101,9 +101,11 @@ def test_whichever_file_finds_the_disk_full_the_next_run_makes_the_rest(
 
 
 def test_other_faults_are_not_taken_for_a_full_disk() -> None:
-    assert full_disk(OSError(errno.EACCES, "Permission denied")) == ""
-    assert full_disk(RuntimeError("a fault of ours")) == ""
-    assert full_disk(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/out/x")) == "Disk quota exceeded: /out/x"
+    full = (errno.ENOSPC, errno.EDQUOT)
+    assert what_the_disk_says(OSError(errno.EACCES, "Permission denied"), full) == ""
+    assert what_the_disk_says(RuntimeError("a fault of ours"), full) == ""
+    quota = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/out/x")
+    assert what_the_disk_says(quota, full) == "Disk quota exceeded: /out/x"
     wrapped = RuntimeError("while writing")
     wrapped.__cause__ = RuntimeError("Job aborted: java.io.IOException: No space left on device")
-    assert full_disk(wrapped) == "No space left on device"
+    assert what_the_disk_says(wrapped, full) == "No space left on device"

@@ -20,7 +20,8 @@ import fsspec
 import keras
 import yaml
 
-from jobs.launch import Context, Draft, Job, add_shorthand, code_version, find_or_make, lineage, main, relevant
+from jobs.launch import Context, Draft, Job, add_shorthand, find_or_make, lineage, main, relevant
+from pipelines.code import code_version
 from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
 from pipelines.evaluation.ablation import Samples, Variant, compared, from_bytes, rows_of, to_bytes, told, variants_of

@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import errno
-import hashlib
 import importlib
 import json
 import logging
@@ -14,10 +13,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.cluster import cluster_fault
+from pipelines.code import code_version
 from pipelines.config import Config, load_config, redacted
 from pipelines.errors import InputError, ThawError, WorkspaceError
 from pipelines.features import feature_set
@@ -384,16 +384,6 @@ def job_dataset(name: str) -> str:
     }[name]
 
 
-@cache
-def code_version() -> str:
-    """Digest (16 hex) of Thaw's own sources: a stage made by other code is not resumed."""
-    hasher = hashlib.sha256()
-    for package in ("schemas", "pipelines", "jobs"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            hasher.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return hasher.hexdigest()[:16]
-
-
 def say(line: str) -> None:
     """A line on standard error, at once, without credentials."""
     sys.stderr.write(redacted(line) + "\n")
@@ -479,6 +469,9 @@ def guarded(action: Callable[[], int]) -> int:
             if said := what_the_disk_says(error, numbers):
                 say(f"thaw: {rule}, the system says: {said}; {remedy}; {_RESUMES}")
                 return InputError.exit_code
+        if fault := cluster_fault(error):
+            say(f"thaw: {fault}; {_RESUMES}")
+            return InputError.exit_code
         say(traceback.format_exc().rstrip())
         say("thaw: this is a fault of ours, not of your data; please report it with the lines above")
         return 1

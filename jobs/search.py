@@ -23,7 +23,6 @@ from jobs.launch import (
     Job,
     add_arguments,
     add_shorthand,
-    code_version,
     execute,
     find_or_make,
     guarded,
@@ -34,6 +33,7 @@ from jobs.launch import (
     say,
 )
 from jobs.train_classifier import JOB as TRAIN
+from pipelines.code import code_version
 from pipelines.config import Config, changed, load_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.images.folder_options import infer_images

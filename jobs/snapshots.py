@@ -15,7 +15,8 @@ import fsspec
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.launch import Draft, Job, code_version, find_or_make, open_parents, outcome_line, relevant, say
+from jobs.launch import Draft, Job, find_or_make, open_parents, outcome_line, relevant, say
+from pipelines.code import code_version
 from pipelines.config import Config, parse_duration, utc_microseconds
 from pipelines.errors import ConfigError, InputError, WorkspaceError
 from pipelines.examples.sides import recent_positives

@@ -708,6 +708,10 @@ class SparkOptions(Options):
     master: str = "local[2]"
     driver_memory: str = "2g"
     shuffle_partitions: int = Field(8, ge=1)
+    connect_timeout_s: float = Field(10.0, gt=0)
+    """How long a standalone master that does not answer is tried."""
+    executors_timeout_s: float = Field(300.0, gt=0)
+    """How long the first executor may take to come: a cluster that has no room for one keeps a job waiting for ever."""
     settings: dict[str, str] = {}
     """Any further Spark properties."""
 

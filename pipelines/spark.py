@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark import SparkContext, TaskContext
+from pyspark import SparkConf, SparkContext, TaskContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
+from pipelines.cluster import check_master, cluster_fault, is_local, require_code
+from pipelines.code import code_version
 from pipelines.config import SparkOptions
 from pipelines.errors import ConfigError
 from pipelines.storage import Dataset, arrow_schema, describe_shard, write_parquet
@@ -34,6 +38,7 @@ MIN_JAVA = 17
 _AT_ONCE = 2
 _BATCH_ROWS = 10_000
 _PARTITIONS = "spark.sql.shuffle.partitions"
+_STARTING = threading.Lock()
 _JAVA_OPTIONS = (
     "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -XX:MetaspaceSize=256m -XX:NewSize=256m"
 )
@@ -41,6 +46,8 @@ _JAVA_OPTIONS = (
 classes and new objects from the start saves half of the collections."""
 
 T = TypeVar("T")
+Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What a worker makes of the batches of a partition."""
 
 
 def check_java() -> None:
@@ -59,10 +66,11 @@ def check_java() -> None:
 
 
 def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
-    """The running session, or a new one.
+    """The running session, or a new one, on a cluster that was seen to work.
 
     Under spark-submit the cluster's settings win: set here are only our Python, what results depend on (UTC, ANSI), how
-    Arrow batches are cut, and options.settings.
+    Arrow batches are cut, and options.settings. Raises ConfigError where there is no Java, no such master, or no worker
+    that can do our work.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -75,13 +83,13 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
             .config("spark.driver.memory", options.driver_memory)
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.log.level", "FATAL")  # an error reaches us as an exception, with all it says
             # A short job on few cores spends half its time in the optimising compiler and in planning each stage anew.
             .config("spark.driver.extraJavaOptions", _JAVA_OPTIONS)
             .config("spark.sql.adaptive.enabled", "false")
         )
+        if is_local(options.master):  # executors elsewhere must reach the driver
+            builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
     builder = (
         builder.config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.ansi.enabled", "true")
@@ -96,11 +104,82 @@ def spark_session(options: SparkOptions, app: str = "thaw") -> SparkSession:
     # Each error would be logged a second time, as pages of JSON, even where we turn it into a message.
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
-    session = builder.getOrCreate()
+    master = _submitted_master() if submitted else options.master
+    with _STARTING:  # another thread waits until the workers were seen
+        session = _started(builder, master, options)
     if _PARTITIONS not in options.settings and not session.sparkContext.getConf().contains(_PARTITIONS):
         # Spark's own 200 would make two hundred tasks of every step of a small log.
         session.conf.set(_PARTITIONS, str(options.shuffle_partitions))
     return session
+
+
+def _started(builder: SparkSession.Builder, master: str, options: SparkOptions) -> SparkSession:
+    running = SparkContext._active_spark_context is not None
+    if not running:
+        check_master(master, options.connect_timeout_s)
+    if running or is_local(master):
+        return builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        raise ConfigError(
+            f"the cluster must take the application, {master} did not ({str(error).splitlines()[0]}); its log and "
+            "Spark's own lines above say why (docs/cluster.md)"
+        ) from error
+    check_workers(session, options.executors_timeout_s)
+    return session
+
+
+def _submitted_master() -> str:
+    """The master that spark-submit was given."""
+    SparkContext._ensure_initialized()
+    return SparkConf().get("spark.master", "local[*]")
+
+
+def check_workers(session: SparkSession, wait_s: float) -> None:
+    """Give a cluster one small task. Raises ConfigError, and ends the session, where no worker can do it.
+
+    Spark itself would wait for ever for an executor that no worker has room for.
+    """
+    master, version = session.sparkContext.master, code_version()
+
+    def probe(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        require_code(version)
+        return batches
+
+    timer = threading.Timer(wait_s, session.sparkContext.cancelAllJobs)
+    timer.daemon = True
+    timer.start()
+    try:
+        session.range(1).mapInArrow(probe, "id bigint").collect()
+    except Exception as error:
+        session.stop()
+        if said := cluster_fault(error):
+            raise ConfigError(said) from None
+        if not timer.is_alive():
+            raise ConfigError(
+                f"the cluster must give an executor within {wait_s:g} s, {master} gave none; ask for less "
+                "(--executor-memory, --executor-cores), or wait for others to end (spark.executors_timeout_s)"
+            ) from None
+        raise
+    finally:
+        timer.cancel()
+
+
+def map_batches(frame: DataFrame, work: Work, schema: StructType | str) -> DataFrame:
+    """`frame.mapInArrow(work, schema)`, on a cluster by workers that have the driver's Thaw and by no other.
+
+    Executors come and go while a job runs, so each looks for itself.
+    """
+    if is_local(str(frame.sparkSession.sparkContext.master)):
+        return frame.mapInArrow(work, schema)
+    version = code_version()
+
+    def checked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        require_code(version)
+        return work(batches)
+
+    return frame.mapInArrow(checked, schema)
 
 
 def warm_up(options: SparkOptions) -> None:
@@ -108,7 +187,7 @@ def warm_up(options: SparkOptions) -> None:
 
     Both take seconds to load: a good use of a thread while something else keeps the main one busy.
     """
-    spark_session(options).range(1).mapInArrow(lambda batches: batches, "id bigint").collect()
+    map_batches(spark_session(options).range(1), lambda batches: batches, "id bigint").collect()
 
 
 def stop_spark() -> None:
@@ -151,7 +230,7 @@ def read_parquet(spark: SparkSession, paths: Sequence[str], table: Table) -> Dat
                     yield batch.select(table.names).cast(schema)
 
     numbers = spark.range(len(places), numPartitions=len(places))
-    return select_contract(numbers.mapInArrow(read, spark_schema(table)), table)
+    return select_contract(map_batches(numbers, read, spark_schema(table)), table)
 
 
 def opens(spark: SparkSession, path: str) -> bool:
@@ -205,7 +284,7 @@ def write_table(
     fs, _ = fsspec.core.url_to_fs(path)
     fs.makedirs(posixpath.join(path, name), exist_ok=True)
     placed = select_contract(frame, table).repartition(files, *by).sortWithinPartitions(*order)
-    written = placed.mapInArrow(write_file, "path string, rows bigint, bytes bigint, sha256 string").collect()
+    written = map_batches(placed, write_file, "path string, rows bigint, bytes bigint, sha256 string").collect()
     shards = sorted((Shard(**row.asDict()) for row in written), key=lambda shard: shard.path)
     return TableEntry(format="parquet", columns=column_entries(table), shards=tuple(shards))
 
@@ -278,7 +357,7 @@ def scratch(spark: SparkSession, path: str) -> Iterator[str]:
     Raises ConfigError where it works on others.
     """
     if not opens(spark, path):
-        if not str(spark.sparkContext.master).startswith("local"):
+        if not is_local(str(spark.sparkContext.master)):
             raise ConfigError(cannot_open(path))
         path = tempfile.mkdtemp(prefix="thaw-spool-")
     fs, _ = fsspec.core.url_to_fs(path)

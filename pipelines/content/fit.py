@@ -31,7 +31,7 @@ from pipelines.content.survey import (
     transformed_ends,
 )
 from pipelines.errors import ConfigError, InputError
-from pipelines.spark import persisted
+from pipelines.spark import map_batches, persisted
 from schemas.examples import FeatureSet
 from schemas.fitted import EncoderState, Normaliser
 
@@ -46,8 +46,8 @@ def fit_encoder(train: DataFrame, features: FeatureSet, options: ContentOptions)
     no vector, or vectors of several lengths.
     """
     train = train.select("user_id", "item_id", *(column.name for column in features.side_columns))
-    contributions = train.mapInArrow(
-        lambda batches: (survey(batch, features, options) for batch in batches), _SURVEY_TYPE
+    contributions = map_batches(
+        train, lambda batches: (survey(batch, features, options) for batch in batches), _SURVEY_TYPE
     )
     found = contributions.groupBy("what", "name", "value").agg(
         F.sum("count").alias("count"), F.min("low").alias("low"), F.max("high").alias("high")
@@ -152,7 +152,7 @@ def _normalisers(
     def contributions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return (moments(batch, transforms, scaled) for batch in batches)
 
-    sums = train.select(*transforms).mapInArrow(contributions, _MOMENTS_TYPE)
+    sums = map_batches(train.select(*transforms), contributions, _MOMENTS_TYPE)
     for name, count, total, squares in sums.groupBy("name").sum("count", "total", "squares").collect():
         mean, std = mean_and_std(count, total, squares, scaled[name])
         result[name] = Normaliser(transform=transforms[name], mean=mean, std=std)
@@ -170,7 +170,7 @@ def _knots(
     def contributions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return (histogram(batch, transforms, scaled) for batch in batches)
 
-    found = train.select(*transforms).mapInArrow(contributions, "name string, step bigint, count bigint")
+    found = map_batches(train.select(*transforms), contributions, "name string, step bigint, count bigint")
     rows = found.groupBy("name", "step").agg(F.sum("count").alias("count")).orderBy("name", "step").collect()
     return {
         name: knots_of([row["step"] for row in mine], [row["count"] for row in mine], scaled[name])

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pipelines.bits import mixed
 from pipelines.examples.labels import LABELLED, example_id
 from pipelines.examples.sampling import keyed_hash
+from pipelines.spark import map_batches
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -63,7 +64,7 @@ def with_negatives(positives: DataFrame, exists: DataFrame, count: int, seed: in
     numbered = F.when(F.col("negative_index") == 0, F.col("example_id")).otherwise(
         example_id(["example_id", "negative_index"])
     )
-    return keyed.mapInArrow(expand, positives.select(*LABELLED).schema).withColumn("example_id", numbered)
+    return map_batches(keyed, expand, positives.select(*LABELLED).schema).withColumn("example_id", numbered)
 
 
 def _expand(batch: pa.RecordBatch, times: npt.NDArray[np.int64], items: pa.Array, count: int) -> pa.RecordBatch:

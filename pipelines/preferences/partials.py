@@ -20,6 +20,7 @@ from pipelines.config import Config, PreferenceOptions, parse_duration
 from pipelines.preferences.entities import key_column, keyed_events
 from pipelines.preferences.tallies import Choice, Tallies, fixed_weight, tallies, window_us
 from pipelines.preferences.windows import decay_terms
+from pipelines.spark import map_batches
 from schemas.columns import Column as ContractColumn
 from schemas.columns import Table, time_column
 from schemas.content import CONTENT_TYPES
@@ -184,7 +185,7 @@ def _decays(keyed: DataFrame, kept: Layout, whose: list[Column]) -> DataFrame:
                 )
             yield batch
 
-    weighed = rows.mapInArrow(weigh, T.StructType([*rows.schema.fields, *added]))
+    weighed = map_batches(rows, weigh, T.StructType([*rows.schema.fields, *added]))
     each = [
         weighed.where(f"is_{i}").select(
             *whose,

@@ -17,6 +17,7 @@ from pyspark.sql import types as T
 
 from pipelines.preferences.clock import CLOCK
 from pipelines.preferences.windows import Bools, Events, Ints, Queries
+from pipelines.spark import map_batches
 from schemas.columns import TIME_MIN_US
 
 ROWS_AT_A_TIME = 1 << 20
@@ -102,7 +103,7 @@ def sweep(
     def sweep_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return sweep_sorted(batches, own, clock, names, added.names, sweeper)
 
-    return placed.mapInArrow(sweep_partition, T.StructType([*given, *added.fields]))
+    return map_batches(placed, sweep_partition, T.StructType([*given, *added.fields]))
 
 
 def _order(group: Column, time: Column) -> Column:

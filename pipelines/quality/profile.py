@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from pipelines.config import PreferenceOptions, parse_duration
+from pipelines.spark import map_batches
 from pipelines.storage import arrow_schema
 from schemas.examples import FeatureSet
 from schemas.preferences import US_PER_DAY
@@ -59,7 +60,7 @@ def scan_examples(spark: SparkSession, paths: Sequence[str], features: FeatureSe
             yield pa.RecordBatch.from_pydict({"path": [path], "found": [sink.getvalue().to_pybytes()]})
 
     files = spark.createDataFrame([(path,) for path in paths], "path string").repartition(len(paths))
-    rows = sorted(files.mapInArrow(scan, "path string, found binary").collect())
+    rows = sorted(map_batches(files, scan, "path string, found binary").collect())
     found = pa.concat_tables(pa.ipc.open_stream(bytes(row["found"])).read_all() for row in rows)
     return Scan(_splits(found), _single(found), _profile(found, wanted, sides))
 

@@ -19,6 +19,7 @@ from pipelines.records.encode import (
     example_columns,
 )
 from pipelines.records.shard_file import Written, remove_strays, write_shard
+from pipelines.spark import map_batches
 from schemas.fitted import EncoderState
 
 _PLACED = "shard int, order_key bigint, example_id string, event_time bigint, label float, record binary"
@@ -42,7 +43,7 @@ def _placed(rows: DataFrame, encode: EncodeRows, state: EncoderState, seed: int,
         for batch in batches:
             yield encode(batch, encoder, seed, num_shards)
 
-    return rows.mapInArrow(placed, _PLACED)
+    return map_batches(rows, placed, _PLACED)
 
 
 def write_shards(
@@ -66,7 +67,7 @@ def write_shards(
     # A task's partition is its shard, and Spark spills what it sorts: memory stays modest, however large the shard. One
     # integer it sorts by radix; the ids are left to `in_total_order`.
     ordered = placed.repartitionById(len(names), "shard").sortWithinPartitions("order_key")
-    rows = ordered.mapInArrow(write, _WRITTEN).collect()
+    rows = map_batches(ordered, write, _WRITTEN).collect()
     found = {row["shard"]: Written.model_validate_json(row["written"]) for row in rows}
     shards = [
         found[number] if number in found else write_shard((), folder, name, spans[number])

@@ -17,12 +17,12 @@ from jobs.launch import (
     SEARCH,
     Draft,
     Job,
-    code_version,
     execute,
     guarded,
     job_dataset,
     job_named,
 )
+from pipelines.code import code_version
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
 from pipelines.storage import Workspace, write_json

@@ -76,6 +76,7 @@ def contestant(kind: str, family: str, folder: str, line: Any) -> None:
     from pipelines.training.images import LabelledImages, StreamedImages, mean_image
     from pipelines.training.network import CENTRED, Clock, train_epoch
     from pipelines.training.progress import Progress
+    from pipelines.training.run import Run
 
     chosen, (pixels, labels) = options(family), data(IMAGES[family])
     held = LabelledImages(tuple(f"{row:032x}" for row in range(len(labels))), pixels, labels)
@@ -103,7 +104,8 @@ def contestant(kind: str, family: str, folder: str, line: Any) -> None:
         batches, quiet = rows.batches(size, 1), io.StringIO()
 
         def epoch(number: int) -> None:
-            train_epoch(step, number, batches, Clock(chosen, 1 << 40), Progress(1, quiet))
+            run = Run(number)
+            train_epoch(step, run, batches, Clock(chosen, run, 1 << 40), Progress(1, quiet))
 
     for number in iter(line.recv, None):
         started, processor = time.monotonic(), time.process_time()

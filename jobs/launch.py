@@ -105,6 +105,8 @@ class Context:
     parents: Mapping[str, Dataset]
     staging: str
     """Empty folder that becomes the published dataset."""
+    key: str = ""
+    """Resume key of the version in the making."""
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""
@@ -204,7 +206,7 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
     )
 
     def write(staging: str) -> Draft:
-        return job.run(Context(config, workspace, data, parents, staging))
+        return job.run(Context(config, workspace, data, parents, staging, key))
 
     with workspace.claim(job.dataset, "alone", say) if job.alone and job.alone(config) else nullcontext():
         return find_or_make(

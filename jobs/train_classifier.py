@@ -13,6 +13,7 @@ from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import SavedClassifier, weights_digest
 from pipelines.storage import write_json
 from pipelines.tracking.classifiers import log_classifier
+from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.classes import check_classes, state_of
 from pipelines.training.images import open_images, read_images
 from pipelines.training.neighbours import train_nearest
@@ -31,7 +32,10 @@ def run(context: Context) -> Draft:
     if options.family == "nearest":
         model, history = train_nearest(options.neighbours, read_images(records, "train"), validation, classes)
     else:
-        trained = train_network(options, open_images(records, "train"), validation, classes, seed=config.seed)
+        checkpoints = checkpoints_of(context.workspace, JOB.dataset, context.key, config.checkpoints, context.say)
+        trained = train_network(
+            options, open_images(records, "train"), validation, classes, seed=config.seed, checkpoints=checkpoints
+        )
         model, history = trained.model, trained.history
     saved = SavedClassifier(state_of(records, options.family), model)
     tables = saved.save(context.staging)

@@ -19,6 +19,7 @@ from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import model_file, weights_digest
 from pipelines.quality.sources import published_sources
 from pipelines.storage import write_file, write_json
+from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.items import encoded
 from pipelines.training.neighbours import train_nearest
 from pipelines.training.network import train_network
@@ -52,7 +53,8 @@ def run(context: Context) -> Draft:
     if options.family == "nearest":
         model, history = train_nearest(options.neighbours, train.as_vectors(), validation.as_vectors(), table.classes)
     else:
-        trained = train_network(options, train, validation, table.classes, seed=config.seed)
+        checkpoints = checkpoints_of(context.workspace, JOB.dataset, context.key, config.checkpoints, context.say)
+        trained = train_network(options, train, validation, table.classes, seed=config.seed, checkpoints=checkpoints)
         model, history = trained.model, trained.history
     name, content = model_file(model)
     about = {"family": options.family, "label": options.label, "classes": list(table.classes)}

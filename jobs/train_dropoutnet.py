@@ -16,6 +16,7 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Workspace, write_json
 from pipelines.tracking.registered import lookup, registered_as
 from pipelines.tracking.runs import log_training
+from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.towers import Start, needs_factors, train_towers
 from schemas.fitted import EncoderState
 
@@ -27,7 +28,8 @@ def run(context: Context) -> Draft:
     audited = require_audit(records.manifest, options.allow_unaudited)
     factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
     start = options.start_from or ""
-    trained = train_towers(config, records, factors, _start(context, start) if start else None)
+    checkpoints = checkpoints_of(context.workspace, JOB.dataset, context.key, config.checkpoints, context.say)
+    trained = train_towers(config, records, factors, _start(context, start) if start else None, checkpoints)
     scorer, history = trained.scorer, trained.history
     calibration = scorer.calibration
     if config.model.calibrate and calibration is None:

@@ -728,6 +728,20 @@ class BeamOptions(Options):
     """Any further pipeline options, such as `flink_master: host:8081`; a list gives an option several times."""
 
 
+class CheckpointOptions(Options):
+    """How often a training saves how far it is, so that one that is killed goes on from there (docs/training.md).
+    Nothing of its result depends on it. One that is asked to stop, by SIGTERM or Ctrl-C, saves first."""
+
+    minutes: float | None = Field(5.0, gt=0)
+    """After so many minutes of training: what a kill costs at most. A checkpoint has some four times the bytes of the
+    dense weights and twice those of embedding tables, and the training waits until they are written; null: not by the
+    clock."""
+    steps: Count | None = None
+    """After so many steps, too. Absent: by the clock alone, whatever a step takes."""
+    keep: Count = 2
+    """So many of the latest are kept: where the last is damaged, the one before it is taken."""
+
+
 class StorageOptions(Options):
     """Published Parquet."""
 
@@ -1091,6 +1105,7 @@ class Config(Options):
     recommend: RecommendOptions = RecommendOptions()
     spark: SparkOptions = SparkOptions()
     beam: BeamOptions = BeamOptions()
+    checkpoints: CheckpointOptions = CheckpointOptions()
     storage: StorageOptions = StorageOptions()
     images: ImageOptions | None = None
     classifier: ClassifierOptions = ClassifierOptions()

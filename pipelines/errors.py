@@ -9,6 +9,7 @@ ThawError                       1  a fault of ours
 │   ├── CorruptDatasetError        a published file is short, altered or missing
 │   └── DuplicateError             two rows have one identity
 ├── EmptyDayError               4  no data of the day that --as-of names: there is nothing to do yet
+├── StoppedError              143  asked to stop by a scheduler's SIGTERM; 130 by Ctrl-C
 └── GateError                   3  a gate refused: quality, leakage, shuffle, test, promotion
     ├── QualityGateError
     ├── LeakageError
@@ -60,6 +61,14 @@ class EmptyDayError(ThawError):
     """The log has no event of the day that it is read as of."""
 
     exit_code = 4
+
+
+class StoppedError(ThawError):
+    """A signal asked to stop; `exit_code` is 128 and its number, as shells have it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class GateError(ThawError):

@@ -169,7 +169,7 @@ class Workspace:
                 f"--out must be empty or made by Thaw, {root} holds something else; choose another folder"
             )
         try:
-            _make_folder(root)
+            make_folder(root)
             fs.pipe_file(marker, b"Output of Thaw. See manifest.json in each dataset.\n")
         except OSError as error:
             reason = error.strerror or error
@@ -204,10 +204,14 @@ class Workspace:
         """Whether it is the version that later jobs read."""
         return posixpath.basename(dataset.path) == self._pointer(dataset.manifest.dataset)
 
+    def checkpoints(self, dataset: str, key: str) -> str:
+        """Folder, which need not exist, of what a training of this version saves on its way; publishing removes it."""
+        return posixpath.join(self.root, dataset, f"{key[:_KEY_CHARACTERS]}.checkpoints")
+
     def claim(self, dataset: str, key: str, tell: Callable[[str], None]) -> AbstractContextManager[Callable[[], None]]:
         """Be the one run that makes this version, as `claimed` does: to be held when staging and publishing."""
         folder = posixpath.join(self.root, dataset)
-        _make_folder(folder)
+        make_folder(folder)
         return claimed(posixpath.join(folder, f"{key[:_KEY_CHARACTERS]}.claim"), f"`{dataset}`", tell)
 
     def stage(self, dataset: str, key: str) -> str:
@@ -223,7 +227,7 @@ class Workspace:
                 with suppress(OSError):
                     self.discard(folder)
         path = posixpath.join(self.root, dataset, f"{key[:_KEY_CHARACTERS]}-{uuid.uuid4().hex[:8]}")
-        _make_folder(path)
+        make_folder(path)
         return path
 
     def publish(self, path: str, manifest: Manifest) -> Dataset:
@@ -237,6 +241,11 @@ class Workspace:
         with whole_file(posixpath.join(path, MANIFEST)) as file:
             file.write(manifest.to_json().encode())
         self.point(published)
+        if manifest.key:
+            fs, folder = _file_system(self.checkpoints(manifest.dataset, manifest.key))
+            # The version is published, come what may of that.
+            with suppress(OSError):
+                fs.rm(folder, recursive=True)
         return published
 
     def discard(self, path: str) -> None:
@@ -434,7 +443,7 @@ def _is_s3(fs: Any) -> bool:
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
-def _make_folder(path: str) -> None:
+def make_folder(path: str) -> None:
     """Make a folder. S3 has none, and asked for one s3fs would make a missing bucket."""
     fs, root = fsspec.core.url_to_fs(path)
     if not _is_s3(fs):

@@ -3,7 +3,7 @@
 Both are the same arithmetic, written with keras.ops, and repeat it to the bit on a CPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -13,20 +13,16 @@ from keras import ops
 from pipelines.config import ClassifierOptions
 from pipelines.losses.classification import class_loss
 from pipelines.losses.l2 import l2
+from pipelines.training.augment import Augment
 from pipelines.training.decay import decaying
-
-Augment = Callable[[Any, Any], tuple[Any, Any]]
-"""(images 0 to 255, labels (n, C)) -> both changed, as float32; of a mixed row two classes have a share."""
+from pipelines.training.run import Stateful
 
 
-class ClassStep(Protocol):
+class ClassStep(Stateful, Protocol):
     """What the loop calls for every batch."""
 
     def train(self, inputs: Any, labels: Any, at: float) -> Any:
         """Move the weights at the rate of step `at`; the mean loss and the share of right answers, (2,)."""
-
-    def settle(self) -> None:
-        """Bring what the steps changed into the variables."""
 
 
 def make_step(
@@ -58,20 +54,24 @@ def make_step(
             optimizer.learning_rate.assign(schedule(at))
         optimizer.apply(gradients, model.trainable_variables)
 
+    drawn = [augment.randomness.state] if augment else []
+    variables = [*model.variables, *optimizer.variables, *drawn]
     kind = _JaxStep if keras.backend.backend() == "jax" else _TensorflowStep
-    return kind(model, optimizer, forward, move)
+    return kind(model.trainable_variables, variables, forward, move)
 
 
 class _TensorflowStep:
     """Variables are changed in place."""
 
-    def __init__(self, model: Any, optimizer: Any, forward: Any, move: Any) -> None:
+    def __init__(self, weights: Sequence[Any], variables: Sequence[Any], forward: Any, move: Any) -> None:
         import tensorflow as tf
+
+        self.variables = variables
 
         def step(inputs: Any, labels: Any, at: Any) -> Any:
             with tf.GradientTape() as tape:
                 loss, told = forward(inputs, labels)
-            move(tape.gradient(loss, [weight.value for weight in model.trainable_variables]), at)
+            move(tape.gradient(loss, [weight.value for weight in weights]), at)
             return told
 
         self.step = tf.function(step, autograph=False)
@@ -87,12 +87,13 @@ class _TensorflowStep:
 class _JaxStep:
     """Values are handed from step to step, each step's taking the place of the last one's in memory."""
 
-    def __init__(self, model: Any, optimizer: Any, forward: Any, move: Any) -> None:
+    def __init__(self, weights: Sequence[Any], variables: Sequence[Any], forward: Any, move: Any) -> None:
         import jax
 
-        self.jax, self.model, self.forward, self.move = jax, model, forward, move
-        self.weights = list(model.trainable_variables)
-        self.others = [*model.non_trainable_variables, *optimizer.variables]
+        self.jax, self.forward, self.move = jax, forward, move
+        self.weights, self.variables = list(weights), variables
+        known = {id(weight) for weight in weights}
+        self.others = [variable for variable in variables if id(variable) not in known]
         self.state: Any = None
         self.step = jax.jit(self._step, donate_argnums=0)
 
@@ -100,7 +101,6 @@ class _JaxStep:
         """Move the weights."""
         inputs, labels = self.jax.tree.map(np.asarray, (inputs, labels))
         if self.state is None:
-            self._note_randomness(inputs, labels)
             # Copies, because a step takes the memory of what it is given.
             self.state = [[v.value.copy() for v in some] for some in (self.weights, self.others)]
         self.state, told = self.step(self.state, inputs, labels, np.float32(at))
@@ -112,13 +112,6 @@ class _JaxStep:
             for variable, value in zip([*self.weights, *self.others], [*self.state[0], *self.state[1]], strict=True):
                 variable.assign(value)
             self.state = None
-
-    def _note_randomness(self, inputs: Any, labels: Any) -> None:
-        """Add what the forward pass changes and the model does not hold: the random state of augmentation."""
-        with _Noting() as scope:
-            self.jax.eval_shape(self.forward, inputs, labels)
-        known = {id(variable) for variable in (*self.weights, *self.others)}
-        self.others += [v for v in {id(v): v for v in scope.changed}.values() if id(v) not in known]
 
     def _step(self, state: Any, inputs: Any, labels: Any, at: Any) -> Any:
         weights, others = state
@@ -135,16 +128,3 @@ class _JaxStep:
 
     def _mapping(self, weights: Any, others: Any) -> list[tuple[Any, Any]]:
         return list(zip([*self.weights, *self.others], [*weights, *others], strict=True))
-
-
-class _Noting(keras.StatelessScope):  # type: ignore[misc]
-    """Remembers which variables are assigned to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changed: list[Any] = []
-
-    def add_update(self, update: Any) -> None:
-        """A variable and its new value."""
-        self.changed.append(update[0])
-        super().add_update(update)

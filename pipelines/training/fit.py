@@ -5,22 +5,23 @@ weights, to the bit, on a CPU.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.config import TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
+from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.facts import Facts
 from pipelines.training.history import Epoch, History
 from pipelines.training.objective import Objective
 from pipelines.training.progress import Progress
+from pipelines.training.run import Best, Run, one_pass, resumed, save_if_due
 from pipelines.training.step import Steps, make_steps
 
 MONITOR = "validation_loss"
@@ -34,8 +35,11 @@ NAMED = 5
 class Rows(Protocol):
     """A split's rows, in batches of (inputs, extras)."""
 
-    def epoch(self, number: int) -> Any:
-        """The tf.data.Dataset of epoch 0, 1, … With a method `example_ids(number, step)`, errors name examples."""
+    def epoch(self, number: int, start_step: int = 0) -> Any:
+        """The tf.data.Dataset of epoch 0, 1, …, from batch `start_step` on.
+
+        With a method `example_ids(number, step)`, errors name examples.
+        """
 
 
 def fit(
@@ -47,49 +51,51 @@ def fit(
     on_epoch: Callable[[Epoch], None] | None = None,
     facts: Facts | None = None,
     warm: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
-    `warm`: its weights were trained before, the bias with them.
-    Without validation rows every epoch is run and the last one kept; so too, with a note, where their loss is 0 in the
-    first epoch, as it is without a positive: it measures nothing. Raises InputError where no training row has a
-    weight, and where a loss stops being finite: it names examples of that batch.
+    `warm`: its weights were trained before, the bias with them. With `checkpoints`, it goes on from the latest one, to
+    the same weights and history, and saves more. Without validation rows every epoch is run and the last one kept; so
+    too, with a note, where their loss is 0 in the first epoch, as it is without a positive: it measures nothing.
     Metrics of an epoch: `loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there
-    are both labels, `validation_auc`.
+    are both labels, `validation_auc`. Raises InputError where no training row has a weight, and where a loss stops
+    being finite: it names examples of that batch; StoppedError where a signal asked to stop.
     """
     make_deterministic(seed)
-    rate = base_rate(train.epoch(0))
+    rate, full_rows = base_rate(train.epoch(0))
     if not warm and options.losses.pointwise > 0:
         model.bias.assign(logit(rate))
     with precision(model, options.precision):
         objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
         scheduled = options.learning_rate_schedule != "constant"
-        steps = make_steps(objective, options, options.epochs * int(train.epoch(0).cardinality()) if scheduled else 0)
+        total_steps = options.epochs * int(train.epoch(0).cardinality()) if scheduled else 0
+        steps = make_steps(objective, options, total_steps, full_rows)
         progress = Progress(options.epochs)
-        epochs: list[Epoch] = []
-        best = _Best()
-        measures = validation is not None
-        for number in range(1, options.epochs + 1):
-            model.at((number - 1) / max(options.epochs - 1, 1))
-            epoch = _run_epoch(objective, steps, number, train, validation, progress)
-            epochs.append(epoch)
-            progress.line(epoch.line(options.epochs))
-            if on_epoch:
-                on_epoch(epoch)
-            if measures and number == 1 and epoch.metrics[MONITOR] == 0:
-                measures = False
-                progress.line(
-                    "note: the validation rows measure nothing, their loss is 0: none of them is a positive, or has a "
-                    "weight; every epoch is run and the last one kept"
-                )
-            # Without a measure the newest counts as the best.
-            monitored = epoch.metrics[MONITOR] if measures else -number
-            if monitored < best.value:
-                best = _Best(monitored, number, model.get_weights())
-            elif number - best.epoch >= max(options.patience, 1):
-                break
-        model.set_weights(best.weights)
-    return History(tuple(epochs), best.epoch, MONITOR)
+        with resumed(checkpoints, steps, model) as run:
+            for number in range(run.number, options.epochs + 1):
+                model.at((number - 1) / max(options.epochs - 1, 1))
+                epoch = _run_epoch(objective, steps, run, train, validation, progress, checkpoints)
+                run.finish(epoch)
+                progress.line(epoch.line(options.epochs))
+                if on_epoch:
+                    on_epoch(epoch)
+                measures = validation is not None and run.epochs[0].metrics[MONITOR] != 0
+                if validation is not None and not measures and number == 1:
+                    progress.line(
+                        "note: the validation rows measure nothing, their loss is 0: none of them is a positive, or "
+                        "has a weight; every epoch is run and the last one kept"
+                    )
+                # Without a measure the newest counts as the best.
+                rank = (-epoch.metrics[MONITOR] if measures else number,)
+                if rank > run.best.rank:
+                    run.best = Best(rank, number, model.get_weights())
+                elif number - run.best.epoch >= max(options.patience, 1):
+                    break
+                if number < options.epochs:
+                    save_if_due(run, checkpoints, steps)
+        model.set_weights(run.best.weights)
+    return History(tuple(run.epochs), run.best.epoch, MONITOR)
 
 
 def make_deterministic(seed: int) -> None:
@@ -99,13 +105,6 @@ def make_deterministic(seed: int) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-
-
-@dataclass(frozen=True)
-class _Best:
-    value: float = math.inf
-    epoch: int = 0
-    weights: Any = None
 
 
 @contextmanager
@@ -123,33 +122,28 @@ def precision(model: Any, policy: str) -> Iterator[None]:
 
 
 def _run_epoch(
-    objective: Objective, steps: Steps, number: int, train: Rows, validation: Rows | None, progress: Progress
+    objective: Objective,
+    steps: Steps,
+    run: Run,
+    train: Rows,
+    validation: Rows | None,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
 ) -> Epoch:
-    """Train on one pass, evaluate, check. Speed and waiting are of the training alone."""
-    objective.reset_metrics()
-    started, loss_sum, rows, waited = time.monotonic(), 0.0, 0, 0.0
-    batches = iter(train.epoch(number - 1))
-    progress.start(number)
-    pending: tuple[int, Any, Any, int] | None = None
-    while True:
-        asked = time.monotonic()
-        batch = next(batches, None)
-        waited += time.monotonic() - asked
-        following = None
-        if batch is not None:
-            size = int(batch[1]["label"].shape[0])
-            following = (progress.step, batch[1], steps.train(*batch), size)
-        # A loss is read when the next step is under way: a backend that works ahead need not wait for this.
-        if pending is not None:
-            loss_sum += _finite(pending, number, train) * pending[3]
-            rows += pending[3]
-        if following is None:
-            break
-        pending = following
-        progress.advance(following[3], waited)
-    steps.settle()
-    seconds = max(time.monotonic() - started, 1e-9)
-    metrics = {"loss": loss_sum / max(rows, 1), **_told(objective)}
+    """Train on what is left of a pass, evaluate, check. Speed and waiting are of the training alone."""
+    number = run.number
+    if not run.step:
+        objective.reset_metrics()
+
+    def read(step: int, batch: Any, loss: Any) -> NDArray[np.float64]:
+        size = _size(batch)
+        return np.array([_finite(step, batch[1], loss, size, number, train) * size, size])
+
+    # Rows that are never resumed need not know how to begin in the middle.
+    batches = train.epoch(number - 1, run.step) if run.step else train.epoch(number - 1)
+    one_pass(run, batches, lambda batch: steps.train(*batch), read, steps, progress, _size, checkpoints)
+    loss_sum, rows = run.sums
+    metrics = {"loss": float(loss_sum / max(rows, 1)), **_told(objective)}
     if validation is not None:
         metrics |= {f"validation_{name}": value for name, value in evaluate(objective, steps, validation).items()}
     for name, value in metrics.items():
@@ -158,7 +152,11 @@ def _run_epoch(
                 f"the {name.replace('_', ' ')} must stay finite, got {value} in epoch {number}; "
                 "lower training.learning_rate"
             )
-    return Epoch(number, metrics, rows / seconds, waited / seconds)
+    return Epoch(number, metrics, float(rows) / run.seconds, run.waited / run.seconds)
+
+
+def _size(batch: Any) -> int:
+    return int(batch[1]["label"].shape[0])
 
 
 def evaluate(objective: Objective, steps: Steps, rows: Rows) -> dict[str, float]:
@@ -176,9 +174,8 @@ def _told(objective: Objective) -> dict[str, float]:
     return {name: float(value) for name, value in objective.means.result().items()}
 
 
-def _finite(step: tuple[int, Any, Any, int], epoch: int, train: Rows) -> float:
+def _finite(number: int, extras: Any, loss: Any, size: int, epoch: int, train: Rows) -> float:
     """The loss of a step. Raises InputError, naming examples of its batch, where it is not finite."""
-    number, extras, loss, size = step
     if math.isfinite(value := float(loss)):
         return value
     labels = np.stack([np.asarray(extras[name], "float64") for name in ("label", "weight")])
@@ -197,19 +194,20 @@ def _finite(step: tuple[int, Any, Any, int], epoch: int, train: Rows) -> float:
     )
 
 
-def base_rate(train: Iterable[Any]) -> float:
-    """Weighted share of positives in the first batches: records are shuffled, so they stand for all.
-
-    With the bias there from the start, the towers need not learn it.
+def base_rate(train: Iterable[Any]) -> tuple[float, int]:
+    """Weighted share of positives in the first batches, and the rows of a whole one. Records are shuffled: they stand
+    for all, and with the bias there from the start, the towers need not learn it.
     """
     positive = total = 0.0
+    full_rows = 0
     for _, (_, extras) in zip(range(_RATE_BATCHES), train, strict=False):
         weight = np.asarray(extras["weight"], "float64")
         positive += float((weight * np.asarray(extras["label"], "float64")).sum())
         total += float(weight.sum())
+        full_rows = max(full_rows, len(weight))
     if total == 0:
         raise InputError("training needs examples with a weight above 0, there are none; widen the training period")
-    return positive / total
+    return positive / total, full_rows
 
 
 def logit(rate: float) -> float:

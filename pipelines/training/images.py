@@ -31,8 +31,8 @@ class Batches(Protocol):
     def steps(self) -> int:
         """Batches of an epoch."""
 
-    def epoch(self, number: int) -> Iterator[tuple[Any, Any]]:
-        """Those of epoch 1, 2, …"""
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Those of epoch 1, 2, …, from batch `start_step` on."""
 
     def example_ids(self, number: int, step: int) -> list[str]:
         """The ids of the rows of batch `step`, from 0."""
@@ -89,9 +89,9 @@ class HeldBatches:
         """Batches of an epoch."""
         return -(-len(self.labels) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[tuple[Any, Labels]]:
-        """Those of epoch 1, 2, …"""
-        for places in self._places(number):
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Any, Labels]]:
+        """Those of epoch 1, 2, …, from batch `start_step` on."""
+        for places in self._places(number)[start_step:]:
             named = isinstance(self.inputs, dict)
             inputs = {name: a[places] for name, a in self.inputs.items()} if named else self.inputs[places]
             yield inputs, self.labels[places]
@@ -154,8 +154,11 @@ class _Streamed:
         """Batches of an epoch."""
         return int(self.opened.steps)
 
-    def epoch(self, number: int) -> Iterator[tuple[Any, Any]]:
-        """Those of epoch 1, 2, …, as TensorFlow's tensors. Raises CorruptDatasetError naming a damaged shard."""
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Those of epoch 1, 2, …, from batch `start_step` on, as TensorFlow's tensors.
+
+        Raises CorruptDatasetError naming a damaged shard.
+        """
         import tensorflow as tf
 
         from pipelines.training.input import damage_named
@@ -166,7 +169,7 @@ class _Streamed:
             return tf.reshape(tf.io.decode_raw(inputs["image"], tf.uint8), shape), extras["label"]
 
         with damage_named(self.opened):
-            yield from self.opened.epoch(number - 1).map(pixels)
+            yield from self.opened.epoch(number - 1, start_step).map(pixels)
 
     def example_ids(self, number: int, step: int) -> list[str]:
         """The ids of the images of batch `step`, from 0, read anew."""

@@ -20,12 +20,14 @@ from pipelines.losses.classification import class_loss
 from pipelines.models.classifier import OF_CONTENT, build_classifier
 from pipelines.models.saved_classifier import in_batches
 from pipelines.training.augment import augment
+from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.class_step import ClassStep, make_step
 from pipelines.training.decay import spare_the_rest
 from pipelines.training.fit import NAMED, make_deterministic, precision
 from pipelines.training.history import Epoch, History
 from pipelines.training.images import Batches, check_labels, mean_image
 from pipelines.training.progress import Progress
+from pipelines.training.run import Best, Run, one_pass, resumed, save_if_due
 from pipelines.training.schedules import schedule
 
 MONITOR = "validation_accuracy"
@@ -68,14 +70,16 @@ def train_network(
     *,
     seed: int,
     on_epoch: Callable[[Epoch], bool | None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedNetwork:
     """Train a network of `options.family`; it has the weights of the epoch with the best validation accuracy.
 
     Of equal accuracies the lower loss decides, then the earlier epoch; without validation rows the last epoch is kept.
     An epoch's metrics are `loss` and `accuracy`, of training and of validation. Losses leave out what `loss.l2` adds;
     those of training are of the weights as they were at each step, and of augmented images. `on_epoch`: True stops.
-    Raises InputError where there is nothing to train on, a label is none of `classes`, or the
-    loss stops being finite: it names images of that batch.
+    With `checkpoints`, it goes on from the latest one, to the same weights and history, and saves more.
+    Raises InputError where there is nothing to train on, a label is none of `classes`, or the loss stops being finite:
+    it names images of that batch; StoppedError where a signal asked to stop.
     """
     if not train.rows:
         raise InputError("a classifier must have training rows, there are none; put some into the split train")
@@ -91,13 +95,13 @@ def train_network(
     mean = mean_image(train) if options.family in CENTRED and of_images else None  # type: ignore[arg-type]
     model = build_classifier(options, train.inputs, len(classes), seed=seed, mean=mean)
     batches = train.batches(options.batch_size, seed)
-    clock = Clock(options, options.epochs * batches.steps)
     optimizer = _optimizer(options)
     spare_the_rest(optimizer, model)
     with precision(model, options.precision):
-        rates = schedule(options.schedule, clock.steps)
+        rates = schedule(options.schedule, options.epochs * batches.steps)
         step = make_step(model, options, optimizer, rates, augment(options.augment, seed))
-        history = _epochs(model, step, optimizer, batches, validation, options, clock, on_epoch)
+        with resumed(checkpoints, step, model) as run:
+            history = _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints)
     return TrainedNetwork(model, history)
 
 
@@ -109,27 +113,20 @@ def scores_of(model: Any, images: Any, batch_size: int = 256) -> npt.NDArray[np.
 class Clock:
     """How far a training is: by its steps, and by the minutes that it may take."""
 
-    def __init__(self, options: ClassifierOptions, steps: int) -> None:
-        self.steps, self.done = steps, 0
+    def __init__(self, options: ClassifierOptions, run: Run, steps_of_epoch: int) -> None:
+        self.run, self.steps_of_epoch, self.steps = run, steps_of_epoch, options.epochs * steps_of_epoch
         self.seconds = options.minutes * 60 if options.minutes else math.inf
-        self.started = time.monotonic()
 
     @property
     def at(self) -> float:
         """The step of the schedule that is next: further than the steps that were done where time is short."""
-        return max(self.done, self.steps * (time.monotonic() - self.started) / self.seconds)
+        done = (self.run.number - 1) * self.steps_of_epoch + self.run.step
+        return max(done, self.steps * (time.monotonic() - self.run.started) / self.seconds)
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left."""
         return self.at >= self.steps
-
-
-@dataclass(frozen=True)
-class _Best:
-    rank: tuple[float, ...] = (-math.inf,)
-    epoch: int = 0
-    weights: Any = None
 
 
 def _optimizer(options: ClassifierOptions) -> Any:
@@ -146,15 +143,16 @@ def _epochs(
     model: Any,
     step: ClassStep,
     optimizer: Any,
+    run: Run,
     batches: Batches,
     validation: Labelled | None,
     options: ClassifierOptions,
-    clock: Clock,
     on_epoch: Callable[[Epoch], bool | None] | None,
+    checkpoints: Checkpoints | None,
 ) -> History:
-    progress, epochs, best = Progress(options.epochs, unit="images"), [], _Best()
-    for number in range(1, options.epochs + 1):
-        metrics, speed, waiting = train_epoch(step, number, batches, clock, progress)
+    progress, clock = Progress(options.epochs, unit="images"), Clock(options, run, batches.steps)
+    for number in range(run.number, options.epochs + 1):
+        metrics = train_epoch(step, run, batches, clock, progress, checkpoints)
         moving = [np.array(weight) for weight in model.trainable_variables] if options.ema else []
         if options.ema:
             optimizer.finalize_variable_values(model.trainable_variables)
@@ -163,50 +161,50 @@ def _epochs(
         if validation is not None and validation.rows:
             measured = evaluate(model, validation, options)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
-        epoch = Epoch(number, metrics, speed, waiting)
-        epochs.append(epoch)
+        epoch = Epoch(number, metrics, float(run.sums[2]) / run.seconds, run.waited / run.seconds)
+        run.finish(epoch)
         progress.line(epoch.line(options.epochs, "images"))
         # Without a measure the newest counts as the best.
-        rank = (metrics.get("validation_accuracy", number), -metrics.get("validation_loss", 0.0))
-        if rank > best.rank:
-            best = _Best(rank, number, model.get_weights())
+        rank = (metrics.get(MONITOR, number), -metrics.get("validation_loss", 0.0))
+        if rank > run.best.rank:
+            run.best = Best(rank, number, model.get_weights())
         if (on_epoch and on_epoch(epoch)) or clock.is_over:
             break
         for weight, value in zip(model.trainable_variables, moving, strict=False):
             weight.assign(value)
-    model.set_weights(best.weights)
-    return History(tuple(epochs), best.epoch, MONITOR)
+        save_if_due(run, checkpoints, step)
+    model.set_weights(run.best.weights)
+    return History(tuple(run.epochs), run.best.epoch, MONITOR)
 
 
 def train_epoch(
-    step: ClassStep, number: int, batches: Batches, clock: Clock, progress: Progress
-) -> tuple[dict[str, float], float, float]:
-    """Metrics, images a second, and the share of time that was waited for input."""
-    started, waited, told, rows = time.monotonic(), 0.0, [], 0
-    progress.start(number)
-    following = iter(batches.epoch(number))
-    while True:
-        asked = time.monotonic()
-        batch = next(following, None)
-        waited += time.monotonic() - asked
-        if batch is not None:
-            told.append(step.train(*batch, clock.at))
-            clock.done += 1
-        # A loss is read when the next step is under way: a backend that works ahead need not wait for this.
-        place = len(told) - (2 if batch is not None else 1)
-        if place >= 0:
-            told[place] = _finite(np.asarray(told[place]), number, place, batches)
-        if batch is None:
-            break
-        size = len(batch[1])
-        rows += size
-        progress.advance(size, waited)
-        if clock.is_over:
-            following = iter(())
-    step.settle()
-    seconds = max(time.monotonic() - started, 1e-9)
-    means = np.mean(np.array(told, np.float64), axis=0)
-    return {"loss": float(means[0]), "accuracy": float(means[1])}, rows / seconds, waited / seconds
+    step: ClassStep,
+    run: Run,
+    batches: Batches,
+    clock: Clock,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, float]:
+    """Do what is left of a pass; mean loss and accuracy of its steps."""
+    number = run.number
+
+    def read(place: int, batch: Any, told: Any) -> npt.NDArray[np.float64]:
+        return np.array([*_finite(np.asarray(told), number, place, batches), len(batch[1])], np.float64)
+
+    following = batches.epoch(number, run.step)
+    one_pass(
+        run,
+        following,
+        lambda batch: step.train(batch[0], batch[1], clock.at),
+        read,
+        step,
+        progress,
+        lambda batch: len(batch[1]),
+        checkpoints,
+        lambda: clock.is_over,
+    )
+    loss, accuracy = run.sums[:2] / run.step
+    return {"loss": float(loss), "accuracy": float(accuracy)}
 
 
 def evaluate(model: Any, rows: Labelled, options: ClassifierOptions) -> dict[str, float]:

@@ -19,9 +19,9 @@ class Progress:
         self.epoch = self.step = self.rows = 0
         self.started = time.monotonic()
 
-    def start(self, epoch: int) -> None:
-        """Begin epoch 1, 2, …"""
-        self.steps, self.step = self.step or None, 0
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Begin epoch 1, 2, …, or go on with it behind `step` steps."""
+        self.steps, self.step = self.step or None, step
         self.epoch, self.rows, self.started = epoch, 0, time.monotonic()
 
     def advance(self, rows: int, waited_s: float) -> None:

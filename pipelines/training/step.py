@@ -14,9 +14,10 @@ from keras import ops
 from pipelines.models.blocks import Lookups, Table
 from pipelines.training.objective import Objective
 from pipelines.training.optimizer import Optimizer
+from pipelines.training.run import Stateful
 
 
-class Steps(Protocol):
+class Steps(Stateful, Protocol):
     """What the loop calls for every batch of (inputs, extras)."""
 
     def train(self, inputs: Any, extras: Any) -> Any:
@@ -25,31 +26,32 @@ class Steps(Protocol):
     def evaluate(self, inputs: Any, extras: Any) -> None:
         """Update the objective's metrics."""
 
-    def settle(self) -> None:
-        """Bring what the steps changed into the model's and the objective's variables."""
 
+def make_steps(objective: Objective, options: Any, total_steps: int = 0, full_rows: int = 0) -> Steps:
+    """Steps for the backend at hand, with an optimizer that starts afresh; a schedule ends after `total_steps`.
 
-def make_steps(objective: Objective, options: Any, total_steps: int = 0) -> Steps:
-    """Steps for the backend at hand, with an optimizer that starts afresh; a schedule ends after `total_steps`."""
+    `full_rows`: of a batch that is not the last; 0: as many as the first one has.
+    """
     tables = [layer.rows for layer in objective.model._flatten_layers() if isinstance(layer, Table)]
     known = {id(rows) for rows in tables}
     dense = [weight for weight in objective.model.trainable_variables if id(weight) not in known]
     optimizer = Optimizer(dense, tables, options, total_steps)
-    return (
-        _JaxSteps(objective, optimizer) if keras.backend.backend() == "jax" else _TensorflowSteps(objective, optimizer)
-    )
+    if keras.backend.backend() == "jax":
+        return _JaxSteps(objective, optimizer)
+    return _TensorflowSteps(objective, optimizer, full_rows)
 
 
 class _TensorflowSteps:
     """Variables are changed in place."""
 
-    def __init__(self, objective: Objective, optimizer: Optimizer) -> None:
+    def __init__(self, objective: Objective, optimizer: Optimizer, full_rows: int) -> None:
         import tensorflow as tf
 
         self.tape = tf.GradientTape
         self.objective, self.optimizer = objective, optimizer
         self.compiled = tf.function(self._update, jit_compile=True, autograph=False)
-        self.full = 0
+        self.variables = _variables(objective, optimizer)
+        self.full = full_rows
         self.train = tf.function(self._train, autograph=False)
         self.evaluate = tf.function(self._evaluate, autograph=False)
 
@@ -86,11 +88,8 @@ class _JaxSteps:
         self.jax = jax
         self.objective, self.optimizer = objective, optimizer
         dense = {id(weight) for weight in optimizer.dense}
-        self.others = [
-            variable
-            for variable in [*objective.variables, *objective.metrics_variables, *optimizer.variables]
-            if id(variable) not in dense
-        ]
+        self.variables = _variables(objective, optimizer)
+        self.others = [variable for variable in self.variables if id(variable) not in dense]
         self.state: Any = None
         self._train = jax.jit(self._train_step, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_step, donate_argnums=0)
@@ -162,6 +161,11 @@ class _JaxSteps:
 
     def _read(self, scope: Any) -> Any:
         return tuple([scope.get_current_value(v) for v in some] for some in (self.optimizer.dense, self.others))
+
+
+def _variables(objective: Objective, optimizer: Optimizer) -> list[Any]:
+    """All that a step reads and changes."""
+    return [*objective.variables, *objective.metrics_variables, *optimizer.variables]
 
 
 def _scored(objective: Objective, inputs: Any, training: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import Dataset
 from pipelines.training.calibrate import calibrate
 from pipelines.training.catalogue import with_catalogue
+from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.factors import WithFactors, with_factors
 from pipelines.training.facts import read_facts
 from pipelines.training.fit import Rows, fit
@@ -36,9 +37,16 @@ def needs_factors(config: Config) -> bool:
 
 
 def train_towers(
-    config: Config, records: Dataset, factors: Factors | None = None, start: Start | None = None
+    config: Config,
+    records: Dataset,
+    factors: Factors | None = None,
+    start: Start | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Build, fit and calibrate as the configuration says; its best epoch. Without `start`, from scratch."""
+    """Build, fit and calibrate as the configuration says; its best epoch. Without `start`, from scratch.
+
+    With `checkpoints`, as `fit` goes on from them.
+    """
     options, seed = config.training, config.seed
     state = EncoderState.model_validate(records.read_json("encoder"))
     state = state.model_copy(update={"inputs": without(state.inputs, config.model.leave_out)})
@@ -59,6 +67,8 @@ def train_towers(
         start(model, state, factors)
     with damage_named(read, held):
         known = read_facts(records, options)
-        history = fit(model, train, validation, options, seed, facts=known, warm=start is not None)
+        history = fit(
+            model, train, validation, options, seed, facts=known, warm=start is not None, checkpoints=checkpoints
+        )
         calibration = calibrate(model, validation) if config.model.calibrate and validation is not None else None
     return Trained(Scorer(model, state, factors if config.model.factors else None, calibration), history)

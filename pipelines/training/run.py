@@ -1,0 +1,175 @@
+"""How far a training is, from its first step to its last, whatever it trains: what a checkpoint holds, and one pass."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import StoppedError
+from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training.history import Epoch
+from pipelines.training.progress import Progress
+
+
+class Stateful(Protocol):
+    """A compiled step."""
+
+    @property
+    def variables(self) -> Sequence[Any]:
+        """All that steps read and change, in an order that follows from model and options: a checkpoint saves it."""
+
+    def settle(self) -> None:
+        """Bring what the steps changed into the variables."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far."""
+
+    rank: tuple[float, ...] = (-math.inf,)
+    """The larger, the better."""
+    epoch: int = 0
+    weights: Sequence[NDArray[Any]] = ()
+
+
+@dataclass
+class Run:
+    """How far a training is. Beside the step's variables, all that it goes on from."""
+
+    number: int = 1
+    """The epoch at hand, from 1, …"""
+    step: int = 0
+    """… its steps that are done, …"""
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    """… what they told, added up, …"""
+    seconds: float = 0.0
+    """… how long they took, …"""
+    waited: float = 0.0
+    """… and how long of that they waited for input."""
+    epochs: list[Epoch] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+    started: float = field(default_factory=time.monotonic)
+    """When it would have been started, had it never been interrupted."""
+
+    def finish(self, epoch: Epoch) -> None:
+        """Note what came of the epoch at hand, and go to the next."""
+        self.epochs.append(epoch)
+        self.number, self.step, self.sums, self.seconds, self.waited = epoch.number + 1, 0, np.zeros(1), 0.0, 0.0
+
+    def saved(self, variables: Sequence[Any]) -> Checkpoint:
+        """With the step's variables, as a checkpoint."""
+        told = {
+            "number": self.number,
+            "step": self.step,
+            "sums": self.sums.tolist(),
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "best": [list(self.best.rank), self.best.epoch] if self.best.epoch else None,
+            "elapsed": time.monotonic() - self.started,
+        }
+        return Checkpoint([np.asarray(variable) for variable in variables], self.best.weights, told)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "Run":
+        """What `saved` saved."""
+        told, best = checkpoint.told, checkpoint.told["best"]
+        return cls(
+            told["number"],
+            told["step"],
+            np.array(told["sums"]),
+            told["seconds"],
+            told["waited"],
+            [Epoch(**epoch) for epoch in told["epochs"]],
+            Best(tuple(best[0]), best[1], checkpoint.best) if best else Best(),
+            time.monotonic() - told["elapsed"],
+        )
+
+
+@contextmanager
+def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any) -> Iterator[Run]:
+    """The run that the latest checkpoint holds, its variables put back, or a new one.
+
+    Within, a signal to stop is noted, for `save_if_due` to act on.
+    """
+    if checkpoints is None:
+        yield Run()
+        return
+    with checkpoints.stopping:
+        found = checkpoints.load(_shapes(step.variables), _shapes(model.weights))
+        if found is None:
+            yield Run()
+            return
+        for variable, value in zip(step.variables, found.variables, strict=True):
+            variable.assign(value)
+        run = Run.of(found)
+        checkpoints.tell(
+            f"note: training goes on in epoch {run.number} after step {run.step}, as saved {found.told['saved_at']} UTC"
+        )
+        yield run
+
+
+def save_if_due(run: Run, checkpoints: Checkpoints | None, step: Stateful) -> None:
+    """To be called between epochs. Raises StoppedError where the training was asked to stop."""
+    if checkpoints is not None and checkpoints.is_due():
+        _save(run, checkpoints, step)
+
+
+def _save(run: Run, checkpoints: Checkpoints, step: Stateful) -> None:
+    step.settle()
+    is_saved = checkpoints.save(run.saved(step.variables), run.number, run.step)
+    if asked := checkpoints.stopping.signal:
+        where = f"in epoch {run.number} after step {run.step}"
+        kept = f"{where}, which is saved: the same command goes on from there" if is_saved else f"{where}, not saved"
+        raise StoppedError(f"training was stopped by {asked.name} {kept}", 128 + asked)
+
+
+def one_pass(
+    run: Run,
+    batches: Iterable[Any],
+    train: Callable[[Any], Any],
+    read: Callable[[int, Any, Any], NDArray[np.float64]],
+    step: Stateful,
+    progress: Progress,
+    size: Callable[[Any], int],
+    checkpoints: Checkpoints | None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> None:
+    """Do the steps that are left of the epoch at hand, or until `is_over`; `batches` are those behind `run.step`.
+
+    `train` starts a step on a batch; `read(step, batch, told)` gives what it told as numbers to be added up.
+    """
+    started = time.monotonic() - run.seconds
+    progress.start(run.number, run.step)
+    following = iter(batches)
+    pending: tuple[int, Any, Any] | None = None
+    while True:
+        asked = time.monotonic()
+        batch = next(following, None)
+        run.waited += time.monotonic() - asked
+        told = None if batch is None else train(batch)
+        # What a step told is read when the next one is under way: a backend that works ahead need not wait for this.
+        if pending is not None:
+            run.sums = run.sums + read(*pending)
+        if batch is None:
+            break
+        pending = (run.step, batch, told)
+        run.step += 1
+        progress.advance(size(batch), run.waited)
+        if checkpoints is not None and checkpoints.is_due():
+            run.sums, pending = run.sums + read(*pending), None
+            run.seconds = time.monotonic() - started
+            _save(run, checkpoints, step)
+        if is_over():
+            following = iter(())
+    step.settle()
+    run.seconds = max(time.monotonic() - started, 1e-9)
+
+
+def _shapes(variables: Sequence[Any]) -> list[tuple[tuple[int, ...], str]]:
+    return [(tuple(variable.shape), str(variable.dtype)) for variable in variables]

@@ -4,17 +4,25 @@ Outside the chain of `thaw run`: `thaw train_classifier --config conf/fashion_mn
 `thaw write_image_records`.
 """
 
+import argparse
 import sys
+from typing import Any
 
 import keras
 
+from jobs import processes
 from jobs.launch import Context, Draft, Job, main
+from jobs.processes import together
+from pipelines.config import Config
+from pipelines.errors import ConfigError
 from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import SavedClassifier, weights_digest
-from pipelines.storage import write_json
+from pipelines.storage import Workspace, write_json
 from pipelines.tracking.classifiers import log_classifier
 from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.classes import check_classes, state_of
+from pipelines.training.distribution import Devices
+from pipelines.training.history import History
 from pipelines.training.images import open_images, read_images
 from pipelines.training.neighbours import train_nearest
 from pipelines.training.network import train_network
@@ -22,6 +30,12 @@ from pipelines.training.network import train_network
 
 def run(context: Context) -> Draft:
     """Train, save, log."""
+    with together(JOB, context, {"classifier.batch_size": context.config.classifier.batch_size}) as devices:
+        return _published(context, *train(context, devices))
+
+
+def train(context: Context, devices: Devices) -> tuple[Any, History]:
+    """What every process of a training does: the model, and how it came about."""
     config, records = context.config, context.parents["image_records"]
     options, classes = config.classifier, tuple(records.manifest.facts["classes"])
     # A chain is not stopped by one picture: its encoder can do without a class.
@@ -30,13 +44,26 @@ def run(context: Context) -> Draft:
         context.say(f"note: {note}")
     validation = open_images(records, "validation")
     if options.family == "nearest":
-        model, history = train_nearest(options.neighbours, read_images(records, "train"), validation, classes)
-    else:
-        checkpoints = checkpoints_of(context.workspace, JOB.dataset, context.key, config.checkpoints, context.say)
-        trained = train_network(
-            options, open_images(records, "train"), validation, classes, seed=config.seed, checkpoints=checkpoints
-        )
-        model, history = trained.model, trained.history
+        if devices.parts > 1:
+            raise ConfigError(
+                f"nearest neighbours must be kept by one process on one device, got {devices.parts} parts: nothing is "
+                "trained that could be shared; leave out --processes and --devices"
+            )
+        return train_nearest(options.neighbours, read_images(records, "train"), validation, classes)
+    images = open_images(records, "train")
+    checkpoints = checkpoints_of(
+        context.workspace, JOB.dataset, context.key, config.checkpoints, context.say, writes=devices.index == 0
+    )
+    trained = train_network(
+        options, images, validation, classes, seed=config.seed, checkpoints=checkpoints, devices=devices
+    )
+    return trained.model, trained.history
+
+
+def _published(context: Context, model: Any, history: History) -> Draft:
+    """Save, log."""
+    config, records = context.config, context.parents["image_records"]
+    options = config.classifier
     saved = SavedClassifier(state_of(records, options.family), model)
     tables = saved.save(context.staging)
     told = history.to_json()
@@ -63,6 +90,11 @@ def run(context: Context) -> Draft:
     return Draft(tables, facts, notes={**logged, "images_per_s": speeds})
 
 
+def instead(arguments: argparse.Namespace, config: Config, workspace: Workspace) -> bool:
+    """A process but the first of several trains its part, and publishes nothing."""
+    return processes.instead(JOB, arguments, config, workspace, train)
+
+
 JOB = Job(
     name="train_classifier",
     dataset="classifier",
@@ -71,6 +103,9 @@ JOB = Job(
     run=run,
     # The backend decides on the weights too.
     depends=lambda config: str(keras.backend.backend()),
+    arguments=processes.add_arguments,
+    instead=instead,
+    after=lambda config, workspace, outcome: processes.after(outcome),
 )
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import sys
 
 import keras
 
+from jobs import processes
 from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
+from jobs.processes import together
 from pipelines.config import Config
 from pipelines.errors import ConfigError
 from pipelines.models.dropoutnet import DropoutNet
@@ -17,19 +19,50 @@ from pipelines.storage import Workspace, write_json
 from pipelines.tracking.registered import lookup, registered_as
 from pipelines.tracking.runs import log_training
 from pipelines.training.checkpoints import checkpoints_of
-from pipelines.training.towers import Start, needs_factors, train_towers
+from pipelines.training.distribution import Devices
+from pipelines.training.towers import Start, Trained, needs_factors, train_towers
 from schemas.fitted import EncoderState
 
 
 def run(context: Context) -> Draft:
     """Train, save, log."""
-    config, records = context.config, context.parents["records"]
-    options = config.training
-    audited = require_audit(records.manifest, options.allow_unaudited)
+    options = context.config.training
+    sizes = {
+        "training.batch_size": options.batch_size,
+        "training.losses.catalogue_negatives": options.losses.catalogue_negatives,
+    }
+    with together(JOB, context, sizes) as devices:
+        return _published(context, train(context, devices))
+
+
+def train(context: Context, devices: Devices) -> Trained:
+    """What every process of a training does."""
+    require_audit(context.parents["records"].manifest, context.config.training.allow_unaudited)
     factors = Factors.read(context.parents["factors"]) if "factors" in context.parents else None
-    start = options.start_from or ""
-    checkpoints = checkpoints_of(context.workspace, JOB.dataset, context.key, config.checkpoints, context.say)
-    trained = train_towers(config, records, factors, _start(context, start) if start else None, checkpoints)
+    start = context.config.training.start_from
+    checkpoints = checkpoints_of(
+        context.workspace,
+        JOB.dataset,
+        context.key,
+        context.config.checkpoints,
+        context.say,
+        writes=devices.index == 0,
+    )
+    return train_towers(
+        context.config,
+        context.parents["records"],
+        factors,
+        _start(context, start) if start else None,
+        checkpoints,
+        devices,
+    )
+
+
+def _published(context: Context, trained: Trained) -> Draft:
+    """Save, log."""
+    config, records = context.config, context.parents["records"]
+    audited = require_audit(records.manifest, config.training.allow_unaudited)
+    start = config.training.start_from or ""
     scorer, history = trained.scorer, trained.history
     calibration = scorer.calibration
     if config.model.calibrate and calibration is None:
@@ -102,6 +135,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What to start from."""
     meaning = "start from a registered model's weights: models:/NAME/VERSION or models:/NAME@ALIAS"
     add_shorthand(parser, "--from", "training.start_from", "MODEL", meaning)
+    processes.add_arguments(parser)
+
+
+def instead(arguments: argparse.Namespace, config: Config, workspace: Workspace) -> bool:
+    """A process but the first of several trains its part, and publishes nothing."""
+    return processes.instead(JOB, arguments, config, workspace, train)
 
 
 JOB = Job(
@@ -115,6 +154,8 @@ JOB = Job(
     # The backend decides on the weights too.
     depends=lambda config: str(keras.backend.backend()),
     arguments=arguments,
+    instead=instead,
+    after=lambda config, workspace, outcome: processes.after(outcome),
 )
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from pipelines.models.dropout import DropoutShare, drop_fields
+from pipelines.models.rows import uniform_rows
 from schemas.fitted import InputSpec
 
 
@@ -255,9 +256,8 @@ class Preference(keras.layers.Layer):  # type: ignore[misc]
         asked = True if self.dropout.is_total else missing_preference
         missing = ops.logical_or(self.fields.nothing_known(inputs), asked)
         if training and self.dropout.is_used:
-            missing = ops.logical_or(
-                missing, keras.random.uniform(ops.shape(missing), seed=self.randomness) < self.dropout.value
-            )
+            coin = uniform_rows(ops.shape(missing)[0], 1, self.randomness)
+            missing = ops.logical_or(missing, coin < self.dropout.value)
         if self.zero:
             return ops.where(missing, foretold, self.fields(inputs))
         value = ops.where(missing, ops.convert_to_tensor(self.missing) + foretold, self.fields(inputs))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipelines.models.rows import uniform_rows
 from schemas.fitted import InputSpec
 
 
@@ -52,7 +53,7 @@ def drop_fields(inputs: Mapping[str, Any], specs: Sequence[InputSpec], share: fl
     for spec in specs:
         values = inputs[spec.name]
         each = spec.length if len(spec.columns) > 1 else 1
-        missing = keras.random.uniform((ops.shape(values)[0], each), seed=seed) < share
+        missing = uniform_rows(ops.shape(values)[0], each, seed) < share
         nothing = ops.zeros_like(values) if spec.kind == "ids" else ops.full_like(values, np.nan)
         dropped[spec.name] = ops.where(missing, nothing, values)
     return dropped

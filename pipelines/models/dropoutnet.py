@@ -19,6 +19,7 @@ from pipelines.models.bags import Bag
 from pipelines.models.blocks import BagMean, Fields, Mlp, Preference, Table, derived_seed, unit
 from pipelines.models.dropout import DropoutShare
 from pipelines.models.linear_path import linear_starts
+from pipelines.models.rows import uniform_rows
 from schemas.content import Side
 from schemas.fitted import InputSpec
 
@@ -88,7 +89,7 @@ class Tower(keras.Model):  # type: ignore[misc]
             parts.append(self.content(inputs))
         if training and self.side_dropout > 0 and self.preferences:
             rows = ops.shape(inputs[self.preferences[0].fields.specs[0].name])[0]
-            coin = keras.random.uniform((rows, 1), seed=self.randomness)
+            coin = uniform_rows(rows, 1, self.randomness)
             missing_preference = ops.logical_or(coin < self.side_dropout, missing_preference)
         said = {"training": training, "missing_preference": missing_preference}
         for place, preference in enumerate(self.preferences):

@@ -145,10 +145,16 @@ class Checkpoints:
 
 
 def checkpoints_of(
-    workspace: Workspace, dataset: str, key: str, options: CheckpointOptions, tell: Callable[[str], None]
+    workspace: Workspace,
+    dataset: str,
+    key: str,
+    options: CheckpointOptions,
+    tell: Callable[[str], None],
+    *,
+    writes: bool = True,
 ) -> Checkpoints | None:
     """Those of a version in the making, under its resume key; None without one."""
-    return Checkpoints(workspace.checkpoints(dataset, key), key, options, tell) if key else None
+    return Checkpoints(workspace.checkpoints(dataset, key), key, options, tell, writes=writes) if key else None
 
 
 def _about(key: str) -> dict[str, Any]:

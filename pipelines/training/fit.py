@@ -17,6 +17,7 @@ from pipelines.config import TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
 from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.distribution import ALONE, Devices, rows_of, summed
 from pipelines.training.facts import Facts
 from pipelines.training.history import Epoch, History
 from pipelines.training.objective import Objective
@@ -52,25 +53,27 @@ def fit(
     facts: Facts | None = None,
     warm: bool = False,
     checkpoints: Checkpoints | None = None,
+    devices: Devices = ALONE,
 ) -> History:
     """Train `model` in place until `patience` epochs bring nothing better; it is left with the best epoch's weights.
 
     `warm`: its weights were trained before, the bias with them. With `checkpoints`, it goes on from the latest one, to
-    the same weights and history, and saves more. Without validation rows every epoch is run and the last one kept; so
-    too, with a note, where their loss is 0 in the first epoch, as it is without a positive: it measures nothing.
+    the same weights and history, and saves more. `devices` share every batch. Without validation rows every epoch is
+    run and the last one kept; so too, with a note, where their loss is 0 in the first epoch, as it is without a
+    positive: it measures nothing.
     Metrics of an epoch: `loss`, each loss part, and with validation rows `validation_loss`, its parts and, where there
     are both labels, `validation_auc`. Raises InputError where no training row has a weight, and where a loss stops
     being finite: it names examples of that batch; StoppedError where a signal asked to stop.
     """
     make_deterministic(seed)
-    rate, full_rows = base_rate(train.epoch(0))
+    rate, full_rows = base_rate(train.epoch(0), devices)
     if not warm and options.losses.pointwise > 0:
         model.bias.assign(logit(rate))
     with precision(model, options.precision):
         objective = Objective(model, options.losses, seed=derived_seed(seed, "objective"), facts=facts)
         scheduled = options.learning_rate_schedule != "constant"
         total_steps = options.epochs * int(train.epoch(0).cardinality()) if scheduled else 0
-        steps = make_steps(objective, options, total_steps, full_rows)
+        steps = make_steps(objective, options, total_steps, full_rows, devices)
         progress = Progress(options.epochs)
         with resumed(checkpoints, steps, model) as run:
             for number in range(run.number, options.epochs + 1):
@@ -156,7 +159,7 @@ def _run_epoch(
 
 
 def _size(batch: Any) -> int:
-    return int(batch[1]["label"].shape[0])
+    return rows_of(batch[1])
 
 
 def evaluate(objective: Objective, steps: Steps, rows: Rows) -> dict[str, float]:
@@ -181,7 +184,7 @@ def _finite(number: int, extras: Any, loss: Any, size: int, epoch: int, train: R
     labels = np.stack([np.asarray(extras[name], "float64") for name in ("label", "weight")])
     odd = np.flatnonzero(~np.isfinite(labels).all(axis=0))
     # Where labels and weights are numbers, the fault may be anywhere in the batch.
-    some = (odd if len(odd) else np.arange(size))[:NAMED]
+    some = (odd if len(odd) else np.arange(labels.shape[1]))[:NAMED]
     ids = train.example_ids(epoch - 1, number) if hasattr(train, "example_ids") else None
     named = ", ".join(
         ids[row] if ids is not None else f"user_key {extras['user_key'][row]} item_key {extras['item_key'][row]}"
@@ -194,7 +197,7 @@ def _finite(number: int, extras: Any, loss: Any, size: int, epoch: int, train: R
     )
 
 
-def base_rate(train: Iterable[Any]) -> tuple[float, int]:
+def base_rate(train: Iterable[Any], devices: Devices = ALONE) -> tuple[float, int]:
     """Weighted share of positives in the first batches, and the rows of a whole one. Records are shuffled: they stand
     for all, and with the bias there from the start, the towers need not learn it.
     """
@@ -205,6 +208,7 @@ def base_rate(train: Iterable[Any]) -> tuple[float, int]:
         positive += float((weight * np.asarray(extras["label"], "float64")).sum())
         total += float(weight.sum())
         full_rows = max(full_rows, len(weight))
+    positive, total = (float(value) for value in summed(devices, np.array([positive, total])))
     if total == 0:
         raise InputError("training needs examples with a weight above 0, there are none; widen the training period")
     return positive / total, full_rows

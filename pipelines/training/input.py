@@ -4,7 +4,8 @@ A batch is (inputs, extras): `inputs` maps input name -> tensor (rows, length), 
 `extras` maps label, weight -> float32 (rows,) and event_time, user_key, item_key -> int64 (rows,), as far as there are.
 
 Batch b of an epoch is a function of records, seed, epoch, b and the batch size. Processes share each batch: in process
-order, their parts are its rows. The last batch is short where rows are left over, unless these are dropped.
+order, their parts are its rows, and extras hold ROWS, how many all parts have. The last batch is short where rows are
+left over, unless these are dropped.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ import tensorflow as tf
 from pipelines.errors import ConfigError, InputError
 from pipelines.records.reader import check_share, read_split, split_entry
 from pipelines.storage import Dataset
+from pipelines.training.distribution import ROWS
 from pipelines.training.rounds import Rounds, has_rounds
 from pipelines.training.stream import WORKERS, Stream, lanes_of, open_stream
 from schemas.records import HEADER
@@ -75,6 +77,8 @@ class Input:
         options.autotune.enabled = False
         options.deterministic = self.deterministic
         steps = self.steps - start_step
+        if self.num_processes > 1:
+            batches = batches.enumerate(start_step).map(self._told)
         return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2).with_options(options)
 
     def example_ids(self, number: int, step: int) -> list[str]:
@@ -92,6 +96,11 @@ class Input:
             batch = next(iter(self._serialized(self.stream, seed).skip(step)))
             found = tf.io.parse_example(batch, spec)["example_id"].numpy().tolist()
         return [str(name, "utf-8") for name in found]
+
+    def _told(self, step: Any, batch: Any) -> Any:
+        """A part of a batch, with how many rows all parts have."""
+        inputs, extras = batch
+        return inputs, {**extras, ROWS: tf.minimum(self.rows - step * self.batch_size, self.batch_size)}
 
     def _held(self, seed: int, start_step: int) -> Any:
         left = self._order(seed, start_step)

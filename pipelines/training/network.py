@@ -23,6 +23,7 @@ from pipelines.training.augment import augment
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.class_step import ClassStep, make_step
 from pipelines.training.decay import spare_the_rest
+from pipelines.training.distribution import ALONE, Devices, agreed
 from pipelines.training.fit import NAMED, make_deterministic, precision
 from pipelines.training.history import Epoch, History
 from pipelines.training.images import Batches, check_labels, mean_image
@@ -71,13 +72,15 @@ def train_network(
     seed: int,
     on_epoch: Callable[[Epoch], bool | None] | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: Devices = ALONE,
 ) -> TrainedNetwork:
     """Train a network of `options.family`; it has the weights of the epoch with the best validation accuracy.
 
     Of equal accuracies the lower loss decides, then the earlier epoch; without validation rows the last epoch is kept.
     An epoch's metrics are `loss` and `accuracy`, of training and of validation. Losses leave out what `loss.l2` adds;
     those of training are of the weights as they were at each step, and of augmented images. `on_epoch`: True stops.
-    With `checkpoints`, it goes on from the latest one, to the same weights and history, and saves more.
+    With `checkpoints`, it goes on from the latest one, to the same weights and history, and saves more. `devices` share
+    every batch; each process measures the whole validation.
     Raises InputError where there is nothing to train on, a label is none of `classes`, or the loss stops being finite:
     it names images of that batch; StoppedError where a signal asked to stop.
     """
@@ -99,9 +102,9 @@ def train_network(
     spare_the_rest(optimizer, model)
     with precision(model, options.precision):
         rates = schedule(options.schedule, options.epochs * batches.steps)
-        step = make_step(model, options, optimizer, rates, augment(options.augment, seed))
+        step = make_step(model, options, optimizer, rates, augment(options.augment, seed), devices)
         with resumed(checkpoints, step, model) as run:
-            history = _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints)
+            history = _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints, devices)
     return TrainedNetwork(model, history)
 
 
@@ -149,6 +152,7 @@ def _epochs(
     options: ClassifierOptions,
     on_epoch: Callable[[Epoch], bool | None] | None,
     checkpoints: Checkpoints | None,
+    devices: Devices,
 ) -> History:
     progress, clock = Progress(options.epochs, unit="images"), Clock(options, run, batches.steps)
     for number in range(run.number, options.epochs + 1):
@@ -159,7 +163,7 @@ def _epochs(
             # Copies: on JAX a mean and its weight would share memory, which predicting gives away.
             model.set_weights(model.get_weights())
         if validation is not None and validation.rows:
-            measured = evaluate(model, validation, options)
+            measured = agreed(devices, evaluate(model, validation, options))
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
         epoch = Epoch(number, metrics, float(run.sums[2]) / run.seconds, run.waited / run.seconds)
         run.finish(epoch)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -100,7 +100,8 @@ def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any) -> Iter
     if checkpoints is None:
         yield Run()
         return
-    with checkpoints.stopping:
+    # Of several processes the one that writes stops, and the others with it.
+    with checkpoints.stopping if checkpoints.writes else nullcontext():
         found = checkpoints.load(_shapes(step.variables), _shapes(model.weights))
         if found is None:
             yield Run()

@@ -12,6 +12,7 @@ from pipelines.errors import ConfigError, CorruptDatasetError, InputError
 from pipelines.records.reader import read_split
 from pipelines.storage import Dataset
 from pipelines.training import rounds, stream
+from pipelines.training.distribution import ROWS
 from pipelines.training.input import damage_named, open_input
 from pipelines.training.rounds import ROUND_BYTES, Rounds, has_rounds
 from pipelines.training.stream import SHUFFLE_ROWS
@@ -101,7 +102,13 @@ def equal(first, second) -> None:
 def joined(parts):
     """The batches of several processes, put together step by step."""
     for step in zip(*parts, strict=True):
-        yield tuple({name: np.concatenate([b[side][name] for b in step]) for name in step[0][side]} for side in (0, 1))
+        extras = [{name: values for name, values in batch[1].items() if name != ROWS} for batch in step]
+        parts = [batch[0] for batch in step], extras
+        yield tuple({name: np.concatenate([part[name] for part in side]) for name in side[0]} for side in parts)
+        # Each is told how many rows all have.
+        assert {int(batch[1].get(ROWS, len(batch[1]["label"]))) for batch in step} == {
+            sum(len(batch[1]["label"]) for batch in step)
+        }
 
 
 @pytest.mark.parametrize(

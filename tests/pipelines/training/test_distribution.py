@@ -1,0 +1,135 @@
+"""N devices or processes do the arithmetic of one: the same losses and weights but for rounding, and no row lost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.training.distribution import ALONE, ROWS, Alone, rows_of, summed, whole_batch
+from pipelines.training.rendezvous import free_port
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = [sys.executable, "-m", "tests.pipelines.training.shared_training"]
+
+
+@contextmanager
+def started(backend: str, *calls: tuple[object, ...], **environ: str) -> Iterator[list[subprocess.Popen]]:
+    """Processes of the program; none is left behind."""
+    # Compiling with care would take longer than all else.
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"}
+    environment = {**os.environ, **flags, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = []
+    try:
+        for call in calls:
+            running.append(subprocess.Popen([*PROGRAM, *map(str, call)], cwd=ROOT, env=environment, **pipes))
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def answer(process: subprocess.Popen) -> list[dict]:
+    out, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
+    for epoch, same in zip(one["epochs"], other["epochs"], strict=True):
+        assert set(epoch) == set(same) and len(epoch) > 5
+        np.testing.assert_allclose(list(epoch.values()), list(same.values()), rtol=2e-4)
+    np.testing.assert_allclose(one["weights"], other["weights"], atol=2e-3)
+
+
+@pytest.mark.parametrize(("backend", "processes"), [("jax", 2), ("tensorflow", 4)])
+def test_processes_and_devices_train_what_one_trains(backend: str, processes: int) -> None:
+    # JAX trains alone and on four devices in one process, beside those that share.
+    alone = ("devices", *([4] if backend == "jax" else []))
+    port = free_port("127.0.0.1")
+    shared = [("process", port, processes, index) for index in range(processes)]
+    with started(backend, alone, *shared) as running:
+        (one, *devices), *found = (answer(process) for process in running)
+    for (other,) in found:
+        assert_equal_but_for_rounding(one, other)
+        # All processes have the same weights to the bit, hence decide alike.
+        assert other["weights"] == found[0][0]["weights"]
+        assert other["epochs"] == found[0][0]["epochs"]
+    for other in devices:
+        assert_equal_but_for_rounding(one, other)
+
+
+def test_a_process_that_is_killed_ends_the_others_in_seconds_with_a_message() -> None:
+    port = free_port("127.0.0.1")
+    calls = [("process", port, 2, index) for index in range(2)]
+    with started("jax", *calls, THAW_TEST_DIE="1") as (first, second):
+        assert second.wait(120) == 9
+        _, said = first.communicate(timeout=30)
+        assert first.returncode == 1
+        assert "thaw: process 1 of 2 (127.0.0.1) is lost; nothing half-done was published" in said
+
+
+class Faked(Alone):
+    """One of several processes, whose words are at hand."""
+
+    def __init__(self, index: int, words: list[np.ndarray]) -> None:
+        self.index, self.processes, self.words = index, len(words), words
+
+    def everyones(self, local):
+        return np.stack(self.words)
+
+
+class _Told(Exception):
+    pass
+
+
+class Listening(Faked):
+    """Takes down what one process says."""
+
+    def everyones(self, local):
+        self.words[self.index] = local
+        raise _Told
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_short_batch_is_put_together_without_losing_or_repeating_a_row(data) -> None:
+    counts = data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=5).filter(sum))
+    rows = sum(counts)
+    draw = np.random.default_rng(rows)
+    whole = {
+        "inputs": {"ids": draw.integers(0, 9, (rows, 3)).astype("int32"), "flag": draw.random(rows) < 0.5},
+        "extras": {"label": draw.random(rows).astype("f4"), "user_key": draw.integers(0, 2**62, rows)},
+    }
+    ends = np.cumsum(counts)
+    parts = [
+        {side: {name: v[end - count : end] for name, v in some.items()} for side, some in whole.items()}
+        for end, count in zip(ends, counts, strict=True)
+    ]
+    words = [np.empty(0, np.uint8)] * len(counts)
+    for index, part in enumerate(parts):
+        with pytest.raises(_Told):
+            whole_batch(Listening(index, words), part, 5)
+    for index, part in enumerate(parts):
+        found = whole_batch(Faked(index, words), part, 5)
+        for side, some in whole.items():
+            for name, values in some.items():
+                np.testing.assert_array_equal(found[side][name], values)
+
+
+def test_sums_are_of_all_processes_and_sizes_of_whole_batches() -> None:
+    values = np.array([1.5, 2.0])
+    assert summed(ALONE, values) is values
+    words = [np.array([1.0, 2.0]).view(np.uint8), np.array([0.25, 4.0]).view(np.uint8)]
+    np.testing.assert_array_equal(summed(Faked(0, words), values), [1.25, 6.0])
+    assert rows_of({"label": np.zeros(3)}) == 3
+    assert rows_of({"label": np.zeros(3), ROWS: np.int64(6)}) == 6

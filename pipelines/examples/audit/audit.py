@@ -15,6 +15,7 @@ from pipelines.examples.audit.provenance import candidate_rules, catalogue_rules
 from pipelines.examples.audit.raw import RawData, check_raw
 from pipelines.examples.audit.recheck import recheck_candidates, recheck_examples
 from pipelines.examples.audit.report import AuditReport, Check, Skipped
+from pipelines.examples.audit.served import check_served
 from pipelines.examples.build import build
 from pipelines.examples.tables import Tables
 from pipelines.features import feature_set
@@ -27,6 +28,8 @@ PROBED = 25_000
 """Features are held beside the label on the training examples among about so many."""
 THOROUGH_SAMPLE = 5
 """A thorough audit looks at so many times as many rows where it samples."""
+THOROUGH_DAYS = 3
+"""…what was served on so many days…"""
 THOROUGH_CUTS = (0.2, 0.4, 0.8, 0.95)
 """…and at other futures from these quantiles of availability too."""
 
@@ -65,6 +68,8 @@ def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw:
     probed, judged = probe(training, features, config.audit.max_feature_auc)
     candidates = built.candidates if built.catalogue is None else built.candidates.unionByName(built.catalogue)
     beside, skipped = check_raw(raw, tables, config, config.audit.sample * times)
+    days = THOROUGH_DAYS if config.audit.thorough else 1
+    served = check_served(built.examples, tables, config, fitted, config.audit.sample, days)
     checks += [
         *check_rows(candidates, candidate_rules(config), key, "candidate"),
         *(
@@ -76,8 +81,9 @@ def _look(built: Published, tables: Tables, config: Config, fitted: Fitted, raw:
         *([judged] if isinstance(judged, Check) else []),
         *beside,
         *_recheck(built, tables, config, fitted, config.audit.sample * times),
+        *(found for found in served if isinstance(found, Check)),
     ]
-    skipped = [*([judged] if isinstance(judged, Skipped) else []), *skipped]
+    skipped = [found for found in (judged, *skipped, *served) if isinstance(found, Skipped)]
     return AuditReport(tuple(checks), tuple(probed), skipped=tuple(skipped))
 
 

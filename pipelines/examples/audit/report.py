@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pipelines.errors import LeakageError
 
-Kind = Literal["rows", "recomputed", "fitted", "probe", "raw", "future", "thorough"]
+Kind = Literal["rows", "recomputed", "fitted", "probe", "raw", "served", "future", "thorough"]
 """How a check looks: at every row's own columns, at a sample recomputed, at fitted state, at one feature beside the
-label, at raw rows read again, at all rows under another future; and what only a thorough audit does."""
+label, at raw rows read again, at what serving held that day, at all rows under another future; and what only a thorough
+audit does."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_an_honest_build_passes_every_check(world, building) -> None:
         report = audit(world.built, world.tables, world.config, world.fitted, build)
     assert failed(report) == []
     assert all(check.checked for check in report.checks)
-    assert {check.kind for check in report.checks} == {"rows", "recomputed", "fitted", "probe", "future"}
+    assert {check.kind for check in report.checks} == {"rows", "recomputed", "fitted", "probe", "served", "future"}
     assert [skipped.kind for skipped in report.skipped] == ["raw"] * 3
     found = report.to_json()
     assert found["probe"] == sorted(found["probe"], key=lambda probed: -probed["auc"])

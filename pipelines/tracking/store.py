@@ -34,6 +34,10 @@ def explained() -> Iterator[None]:
             "was emptied or moved, `thaw train_dropoutnet --force` registers the model anew, `thaw train_classifier "
             "--force` a classifier"
         ) from None
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"tracking.uri must name a store whose driver is installed, {error.name} is not; install it"
+        ) from None
 
 
 @explained()

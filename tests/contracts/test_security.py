@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jobs.launch import guarded, say
-from pipelines.config import EmbedOptions, ImageOptions, load_config, redacted
-from pipelines.errors import ConfigError, CorruptDatasetError, SourceError
+from pipelines.config import EmbedOptions, ImageOptions, load_config, parse_config, redacted
+from pipelines.errors import ConfigError, CorruptDatasetError, SourceError, TrackingError
 from pipelines.evaluation.page import fill
 from pipelines.images.listing import list_images
 from pipelines.storage import open_dataset
@@ -241,6 +241,15 @@ def test_neither_a_message_nor_a_traceback_of_ours_shows_credentials(capsys) -> 
     said = capsys.readouterr().err
     assert "https://…@host/x" in said
     assert "hush" not in said
+
+
+def test_a_store_whose_driver_is_missing_is_one_message_without_credentials(tmp_path) -> None:
+    from pipelines.tracking.store import connect
+
+    labels = {"rule": "sampled", "positive_actions": ["click"]}
+    store = {"uri": "mssql+pymssql://me:hush@127.0.0.1:1/runs"}
+    with pytest.raises(TrackingError, match=r"driver is installed, pymssql is not; install it$"):
+        connect(parse_config({"name": "x", "seed": 1, "labels": labels, "tracking": store}), str(tmp_path))
 
 
 def image_options(source: dict) -> ImageOptions:

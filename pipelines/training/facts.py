@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from pipelines.config import LossOptions, TrainingOptions
 from pipelines.losses.frequencies import Frequencies, frequencies_of
 from pipelines.losses.known import KnownPositives, known_positives
-from pipelines.records.reader import read_split
-from pipelines.storage import Dataset
-from schemas.records import CATALOGUE
 
 COLUMNS = ("user_key", "item_key", "label")
 
@@ -31,16 +28,6 @@ class Facts:
     """Of the training rows and the catalogue."""
     held_out: Frequencies | None = None
     """Of the validation rows."""
-
-
-def read_facts(records: Dataset, options: TrainingOptions) -> Facts:
-    """Those of a dataset's training rows, a shard in memory at a time."""
-    if not needs_facts(options.losses):
-        return Facts()
-    mixed = options.losses.log_q and options.losses.catalogue_negatives
-    catalogue = read_split(records, CATALOGUE, ["item_key"])["item_key"] if mixed else None
-    held_out = read_split(records, "validation", ["item_key"])["item_key"] if options.losses.log_q else None
-    return facts_of(read_split(records, "train", COLUMNS), options, catalogue, held_out)
 
 
 def facts_of(

@@ -218,6 +218,8 @@ def _placed(devices: Devices, inputs: Any, extras: Any, batch_size: int) -> tupl
     return devices.place(inputs, shared), devices.place(extras, shared) | about, shared
 
 
-def _arrays(batch: Any) -> dict[str, Any]:
-    """tf.data's tensors as numpy arrays, without a copy."""
-    return {name: _arrays(values) if isinstance(values, dict) else np.asarray(values) for name, values in batch.items()}
+def _arrays(batch: Any) -> Any:
+    """tf.data's tensors as numpy arrays, without a copy; what JAX has already stays on its device."""
+    import jax
+
+    return jax.tree.map(lambda values: values if isinstance(values, jax.Array) else np.asarray(values), batch)

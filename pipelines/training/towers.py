@@ -15,10 +15,10 @@ from pipelines.training.catalogue import with_catalogue
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.distribution import ALONE, Devices, check_divides
 from pipelines.training.factors import WithFactors, with_factors
-from pipelines.training.facts import read_facts
 from pipelines.training.fit import Rows, fit
 from pipelines.training.history import History
 from pipelines.training.input import Input, damage_named, open_input
+from pipelines.training.read_facts import read_facts
 from schemas.fitted import EncoderState
 
 Start = Callable[[DropoutNet, EncoderState, Factors | None], None]

@@ -12,9 +12,9 @@ from pipelines.models.dropoutnet import build_dropoutnet
 from pipelines.records.encode import encode_catalogue
 from pipelines.records.shard_file import write_shard
 from pipelines.training.catalogue import DRAWN, with_catalogue
-from pipelines.training.facts import read_facts
 from pipelines.training.fit import fit
 from pipelines.training.input import open_input
+from pipelines.training.read_facts import read_facts
 from schemas.manifest import Manifest, TableEntry
 from schemas.records import catalogue_columns
 

@@ -3,23 +3,15 @@
 400,000 rows to train on and 40,000 held out; the true click probabilities give an AUC of 0.800 on the held-out ones.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from pipelines.records.shard_file import shard_name, write_shard
-from pipelines.records.wire import encode
-from pipelines.storage import Dataset
 from schemas.fitted import InputSpec
-from schemas.manifest import Manifest, TableEntry
-from schemas.records import record_columns
 
 USER_SIZES = (10, 50, 200, 1000, 10_000)
 ITEM_SIZES = (10, 30, 100, 500, 2000, 10_000, 20_000)
-ENTITIES, ROWS, TRAIN_ROWS, TASTE, SEED, SHARDS = 50_000, 440_000, 400_000, 8, 20_240_601, 8
-START_US = 1_700_000_000_000_000
+ENTITIES, ROWS, TRAIN_ROWS, TASTE, SEED = 50_000, 440_000, 400_000, 8, 20_240_601
 
 
 def specs() -> tuple[InputSpec, ...]:
@@ -115,32 +107,3 @@ def columns_of(clicks: dict[str, Any], rows: slice) -> dict[str, Any]:
             found[f"{side}_category_{place}"] = clicks[f"{side}_category"][rows, place : place + 1] + 1
         found[f"{side}_statistic"] = clicks[f"{side}_statistic"][rows]
     return {**found, "item_vector": clicks["item_vector"][rows]}
-
-
-def write_clicks(clicks: dict[str, Any], folder: str, splits: dict[str, slice]) -> Dataset:
-    """Records of some rows as splits, by the project's own encoder, without Spark. Rows are drawn independently, so
-    their order is as good as a shuffled one."""
-    columns, tables = record_columns(specs()), {}
-    for split, whole in splits.items():
-        shards = []
-        for number, rows in enumerate(np.array_split(np.arange(ROWS)[whole], SHARDS)):
-            chosen = slice(rows[0], rows[-1] + 1)
-            values = columns_of(clicks, chosen)
-            ids = np.char.mod("%032x", rows).astype("S32")
-            data, offsets = encode({**values, "example_id": ids, "event_time": START_US + rows}, columns)
-            record = pa.Array.from_buffers(
-                pa.binary(), len(rows), [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
-            )
-            batch = pa.record_batch(
-                {
-                    "example_id": ids.astype(str),
-                    "event_time": START_US + rows,
-                    "label": values["label"],
-                    "record": record,
-                }
-            )
-            name = shard_name(split, number, "")
-            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
-            shards.append(write_shard([batch], folder, name, (START_US, START_US + ROWS)).shard)
-        tables[split] = TableEntry(format="tfrecord", columns=columns, shards=tuple(shards))
-    return Dataset(folder, Manifest(dataset="records", tables=tables, seed=SEED))

@@ -1,6 +1,7 @@
 """How every benchmark reports: a table for people, then one JSON line for machines."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +22,9 @@ def report(name: str, header: Sequence[str], rows: Sequence[Sequence[object]], *
 
 
 def commit() -> str:
-    """The commit that is measured, marked where the tree differs from it."""
+    """The commit that is measured, marked where the tree differs from it; empty where there is no git."""
+    if shutil.which("git") is None:
+        return ""
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -22,21 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from benchmarks._clicks import (
-    ITEM_SIZES,
-    ROWS,
-    TRAIN_ROWS,
-    USER_SIZES,
-    columns_of,
-    make_clicks,
-    specs,
-    write_clicks,
-)
+from benchmarks._click_records import write_clicks
+from benchmarks._click_towers import MODEL, products
+from benchmarks._clicks import ROWS, TRAIN_ROWS, columns_of, make_clicks, specs
 from benchmarks._report import report
 
 BACKENDS = [name for name in os.environ.get("BACKENDS", "tensorflow,jax").split(",") if name]
@@ -46,62 +39,12 @@ MEMORY_ROWS = int(os.environ.get("ROWS", "102400"))
 EPOCH_ROWS = int(os.environ.get("EPOCH", str(TRAIN_ROWS)))
 SEEDS = int(os.environ.get("SEEDS", "3"))
 VALIDATION_ROWS = 20_000
-WIDTH, UNITS, TOWER = 16, (256, 128), (128, 64)
-MODEL = {"content_units": UNITS, "preference_units": UNITS, "tower_units": TOWER}
 OPTIONS: dict[str, Any] = {
     "model": {"preference_dropout": 0.1},
     "training": {"epochs": 3, "learning_rate_schedule": "cosine", "losses": {"softmax": 0.2}},
 }
 """What the AUC is trained with, beside the defaults: little is missing in this data, and ranking by clicks of the same
 rows is what the pointwise loss teaches."""
-
-
-def layer_shapes() -> list[tuple[int, int, bool]]:
-    """(in, out, whether its input has a gradient) of each dense layer of both towers."""
-    found = []
-    for categories, numbers in ((len(USER_SIZES), 0), (len(ITEM_SIZES), 32)):
-        for widths, learned in (
-            ((categories * WIDTH + 2 * numbers, *UNITS), True),
-            ((2 * 16, *UNITS), False),
-            ((2 * UNITS[-1] + 1, *TOWER), True),
-        ):
-            found += [(into, out, learned or depth > 0) for depth, (into, out) in enumerate(pairwise(widths))]
-    return found
-
-
-def products(batch: int) -> Callable[[], None]:
-    """All matrix products of a step, compiled: of each layer x·w, xᵀ·g and, where it is needed, g·wᵀ."""
-    from keras import backend, ops
-
-    draw, shapes = np.random.default_rng(0), layer_shapes()
-    x, w, g = (
-        [ops.convert_to_tensor(draw.normal(size=size).astype("f4")) for size in sizes]
-        for sizes in (
-            [(batch, into) for into, _, _ in shapes],
-            [(into, out) for into, out, _ in shapes],
-            [(batch, out) for _, out, _ in shapes],
-        )
-    )
-    needed = [learned for _, _, learned in shapes]
-
-    if backend.backend() == "jax":
-        import jax
-
-        def step(x: Any, w: Any, g: Any) -> Any:
-            back = [b @ a.T for a, b, wanted in zip(w, g, needed, strict=True) if wanted]
-            return [a @ b for a, b in zip(x, w, strict=True)], back, [a.T @ b for a, b in zip(x, g, strict=True)]
-
-        compiled = jax.jit(step)
-        return lambda: jax.block_until_ready(compiled(x, w, g))
-    import tensorflow as tf
-
-    def graph(x: Any, w: Any, g: Any) -> Any:
-        back = [tf.matmul(b, a, transpose_b=True) for a, b, wanted in zip(w, g, needed, strict=True) if wanted]
-        forward = [tf.matmul(a, b) for a, b in zip(x, w, strict=True)]
-        return forward, back, [tf.matmul(a, b, transpose_a=True) for a, b in zip(x, g, strict=True)]
-
-    called = tf.function(graph)
-    return lambda: called(x, w, g)
 
 
 def worker(folder: str, batch: int) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._clicks import TRAIN_ROWS, columns_of, make_clicks, specs, write_clicks
+from benchmarks._click_records import write_clicks
+from benchmarks._clicks import TRAIN_ROWS, columns_of, make_clicks, specs
 from benchmarks._report import report
 from pipelines.storage import MANIFEST, Dataset
 from pipelines.training.rendezvous import free_port

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from typing import Any
 
 import keras
 
-from jobs.launch import ROOT, Context, Job, Outcome, code_version, open_parents, relevant, say
+from jobs.launch import ROOT, Context, Job, Outcome, open_parents, relevant, say
+from pipelines.code import code_version
 from pipelines.config import Config
 from pipelines.errors import ConfigError, ThawError
 from pipelines.storage import Dataset, Workspace

@@ -7,7 +7,6 @@ is passed over with a note, and the one before it is taken: nothing is ever mixe
 """
 
 import datetime as dt
-import importlib
 import json
 import posixpath
 import time
@@ -15,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import fsspec
@@ -162,7 +162,7 @@ def _about(key: str) -> dict[str, Any]:
     import keras
 
     backend = keras.backend.backend()
-    versions = {name: importlib.import_module(name).__version__ for name in ("keras", backend)}
+    versions = {name: version(name) for name in ("keras", backend)}
     return {"format": FORMAT, "key": key, **versions}
 
 

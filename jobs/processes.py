@@ -281,6 +281,9 @@ def _other(
     meeting = rendezvous.join(asked.place, _same(job, config, parents))
     if meeting is None:
         return
+    # Process 0 saves where it can be resumed, and ends the others.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     code = 0
     try:
         with (

@@ -10,15 +10,22 @@ catalogue, known positives, tables, a cosine schedule, a short last batch, valid
 import json
 import os
 import sys
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.config import AugmentOptions, ClassifierOptions, LossOptions, ModelOptions, TrainingOptions
+from pipelines.config import (
+    AugmentOptions,
+    CheckpointOptions,
+    ClassifierOptions,
+    LossOptions,
+    ModelOptions,
+    TrainingOptions,
+)
 from pipelines.models.dropoutnet import build_dropoutnet
 from pipelines.training.augment import augment
+from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.class_step import make_step
 from pipelines.training.distribution import ALONE, ROWS, Devices, JaxDevices, open_devices
 from pipelines.training.facts import facts_of
@@ -86,12 +93,14 @@ class Rows:
         return batches.apply(tf.data.experimental.assert_cardinality(len(found)))
 
 
-def train(devices: Devices) -> dict:
-    """Losses, and weights as lists."""
+def train(devices: Devices, folder: str = "", on_epoch=None) -> dict:
+    """Losses, and weights as lists. `folder`: of checkpoints, after every step."""
     rows, held = Rows(3 * BATCH + 7, 1, devices), Rows(BATCH + 9, 2, devices)
     facts = facts_of(rows.extras, OPTIONS, rows.extras["item_key"], held.extras["item_key"])
     model = build_dropoutnet(SPECS, MODEL, 3)
-    history = fit(model, rows, held, OPTIONS, 3, facts=facts, devices=devices)
+    told = CheckpointOptions(steps=1)
+    saved = Checkpoints(folder, "key", told, lambda line: None, writes=devices.index == 0) if folder else None
+    history = fit(model, rows, held, OPTIONS, 3, facts=facts, devices=devices, checkpoints=saved, on_epoch=on_epoch)
     weights = np.concatenate([np.asarray(weight).reshape(-1) for weight in model.get_weights()])
     weights = np.concatenate([weights, *(value.reshape(-1) for value in classify(devices))])
     return {"epochs": [epoch.metrics for epoch in history.epochs], "weights": weights.astype(float).tolist()}
@@ -121,16 +130,15 @@ def classify(devices: Devices) -> list[np.ndarray]:
 
 
 def process(port: int, processes: int, index: int) -> dict:
-    """One of several processes. THAW_TEST_DIE: a process that ends in the middle, by its index."""
+    """One of several processes. THAW_TEST_DIE: the index of one that ends in the middle; _SAVED: for checkpoints."""
     place = Place("127.0.0.1", port, processes, index, wait_s=60)
     meeting = join(place, {}) if index else gather(place, listen(place), {})
     devices = open_devices(meeting)
-    if os.environ.get("THAW_TEST_DIE") == str(index):
-        # Process 0 is then in the middle of its training, and waits for this one.
-        time.sleep(1)
-        os._exit(9)
-    found = train(devices)
+    dies = os.environ.get("THAW_TEST_DIE") == str(index)
+    # After an epoch: process 0 begins the next one, and waits for this process's part.
+    found = train(devices, os.environ.get("THAW_TEST_SAVED", ""), lambda epoch: os._exit(9) if dies else None)
     meeting.end()
+    devices.close()
     return found
 
 

@@ -4,17 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.config import ClassifierOptions
+from pipelines.errors import ConfigError
+from pipelines.training.class_step import make_step
 from pipelines.training.distribution import ALONE, ROWS, Alone, rows_of, summed, whole_batch
 from pipelines.training.rendezvous import free_port
+from tests.pipelines.training import shared_training
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, "-m", "tests.pipelines.training.shared_training"]
@@ -68,14 +74,20 @@ def test_processes_and_devices_train_what_one_trains(backend: str, processes: in
         assert_equal_but_for_rounding(one, other)
 
 
-def test_a_process_that_is_killed_ends_the_others_in_seconds_with_a_message() -> None:
+def test_a_process_that_is_killed_ends_the_others_with_a_message_and_one_that_is_left_goes_on(tmp_path) -> None:
     port = free_port("127.0.0.1")
     calls = [("process", port, 2, index) for index in range(2)]
-    with started("jax", *calls, THAW_TEST_DIE="1") as (first, second):
-        assert second.wait(120) == 9
-        _, said = first.communicate(timeout=30)
-        assert first.returncode == 1
+    environ = {"THAW_TEST_DIE": "1", "THAW_TEST_SAVED": str(tmp_path)}
+    with started("tensorflow", *calls, **environ) as (first, second):
+        assert second.wait(200) == 9
+        died = time.monotonic()
+        _, said = first.communicate(timeout=60)
+        assert time.monotonic() - died < 20
+        assert first.returncode == 1, said[-3000:]
         assert "thaw: process 1 of 2 (127.0.0.1) is lost; nothing half-done was published" in said
+    assert any(path.name.startswith("000001-") for path in tmp_path.iterdir())
+    # Any number of processes goes on from what several have saved: here one.
+    assert_equal_but_for_rounding(shared_training.train(ALONE), shared_training.train(ALONE, str(tmp_path)))
 
 
 class Faked(Alone):
@@ -133,3 +145,20 @@ def test_sums_are_of_all_processes_and_sizes_of_whole_batches() -> None:
     np.testing.assert_array_equal(summed(Faked(0, words), values), [1.25, 6.0])
     assert rows_of({"label": np.zeros(3)}) == 3
     assert rows_of({"label": np.zeros(3), ROWS: np.int64(6)}) == 6
+
+
+class Two(Alone):
+    processes = parts = 2
+
+
+def test_what_processes_of_a_classifier_cannot_do_is_refused_with_the_way_out() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5, name="drop"), keras.layers.Dense(2)])
+    told = (keras.optimizers.SGD(0.1), 0.1, None, Two())
+    with pytest.raises(ConfigError, match=r"must not drop anything, drop does: .* or KERAS_BACKEND=jax"):
+        make_step(model, ClassifierOptions(), *told)
+    with pytest.raises(ConfigError, match=r"got classifier\.minutes 3: their clocks would not agree"):
+        make_step(model, ClassifierOptions(minutes=3), *told)
+    undropped = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    step = make_step(undropped, ClassifierOptions(), *told)
+    with pytest.raises(ConfigError, match=r"`classifier\.batch_size` must be a multiple .* got 5 and 2"):
+        step.train(np.zeros((5, 2)), np.zeros(5, int), 0)

@@ -46,6 +46,14 @@ lock: ## solve the locks anew
 	$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --python-version 3.11 \
 	  airflow_dags/requirements.in -o requirements-airflow.lock --custom-compile-command "make lock"
 
+package: .venv/.installed ## dist/: Thaw as a wheel, and as the zip and the file that spark-submit takes
+	rm -rf build dist
+	$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	rm -rf build
+	cp dist/thaw-*.whl dist/thaw.zip  # a wheel is a zip of the packages, which Spark takes by that ending alone
+	cp jobs/cli.py dist/thaw.py
+	@echo "spark-submit --master … --py-files dist/thaw.zip dist/thaw.py JOB --config … (docs/cluster.md)"
+
 clean: ## remove environments, caches and outputs
 	rm -rf .venv .venv-airflow .airflow out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -68,4 +76,4 @@ java:
 	$(BIN)/uv pip install -q --compile-bytecode --python $(AIRFLOW)/python --require-hashes -r requirements-airflow.lock
 	touch $@
 
-.PHONY: help setup run test test-faults check bench lock clean java
+.PHONY: help setup run test test-faults check bench lock package clean java

@@ -1,7 +1,9 @@
 """A standalone Spark cluster on loopback, of the pip package alone: a master, workers, and what runs on them."""
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -16,6 +18,7 @@ import psutil
 import pyspark
 
 HOME = Path(pyspark.__file__).parent
+_PDEATHSIG = 1
 T = TypeVar("T")
 
 
@@ -96,7 +99,9 @@ def standalone(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         log = folder / f"{kind}-{len(started)}.log"
         command = [HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1", *arguments]
         with log.open("wb") as out:
-            started.append(subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True))
+            started.append(
+                subprocess.Popen(command, env=environment, stdout=out, stderr=out, preexec_fn=end_with_this_process)
+            )
         return log
 
     try:
@@ -118,6 +123,12 @@ def standalone(folder: Path, workers: int = 2) -> Iterator[Cluster]:
                 process.kill()
         for process in started:
             process.wait(timeout=20)
+
+
+def end_with_this_process() -> None:
+    """In a new process: ask Linux to kill it when its parent ends, however that comes to its end."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -3,14 +3,38 @@
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from pipelines.errors import ConfigError, InputError
 from pipelines.training import rendezvous
-from pipelines.training.rendezvous import Place, dismiss, free_port, gather, join, listen
+from pipelines.training.rendezvous import Meeting, Place, dismiss, free_port, gather, join, listen
 
 SAME = {"code version": "1"}
+
+
+@pytest.fixture(autouse=True)
+def left(monkeypatch):
+    """(text, code) of each end of this process that was asked for. No meeting outlives its test: its watch would."""
+    ends, meetings, begin = [], [], Meeting.__init__
+
+    def begun(meeting, *given) -> None:
+        begin(meeting, *given)
+        meetings.append(meeting)
+
+    monkeypatch.setattr(Meeting, "__init__", begun)
+    monkeypatch.setattr(rendezvous, "_leave", lambda text, code: ends.append((text, code)))
+    yield ends
+    for meeting in meetings:
+        meeting._over.set()
+        for peer in meeting.peers.values():
+            with suppress(OSError):
+                peer.connection.shutdown(socket.SHUT_RDWR)
+    for thread in threading.enumerate():
+        if thread.name.startswith("watch-"):
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 class Others:
@@ -124,9 +148,7 @@ def test_where_there_is_nothing_to_do_the_others_are_told(meeting_place) -> None
     assert others.all() == {1: None, 2: None}
 
 
-def test_a_lost_process_ends_the_others_and_an_error_travels_with_its_words(meeting_place, monkeypatch) -> None:
-    left = []
-    monkeypatch.setattr(rendezvous, "_leave", lambda text, code: left.append((text, code)))
+def test_a_lost_process_ends_the_others_and_an_error_travels_with_its_words(meeting_place, left, monkeypatch) -> None:
     monkeypatch.setattr(rendezvous, "GRACE_S", 0.1)
 
     def met():

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,24 +57,35 @@ def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
     np.testing.assert_allclose(one["weights"], other["weights"], atol=2e-3)
 
 
-@pytest.mark.parametrize(("backend", "processes"), [("jax", 2), ("tensorflow", 4)])
-def test_processes_and_devices_train_what_one_trains(backend: str, processes: int) -> None:
-    # JAX trains alone and on four devices in one process, beside those that share.
-    alone = ("devices", *([4] if backend == "jax" else []))
+@pytest.fixture(scope="module")
+def alone() -> dict:
+    """What one process trains on TensorFlow, here."""
+    return shared_training.train(ALONE)
+
+
+def assert_all_have(expected: dict, found: Sequence[dict]) -> None:
+    for other in found:
+        assert_equal_but_for_rounding(expected, other)
+        # All have the same weights to the bit, hence decide alike.
+        assert other["weights"] == found[0]["weights"] and other["epochs"] == found[0]["epochs"]
+
+
+def test_processes_of_tensorflow_train_what_one_trains(alone) -> None:
+    processes, port = int(os.environ.get("THAW_PROCESSES_TESTED", "2")), free_port("127.0.0.1")
+    with started("tensorflow", *(("process", port, processes, index) for index in range(processes))) as running:
+        found = [answer(process)[0] for process in running]
+    assert_all_have(alone, found)
+
+
+def test_processes_and_devices_of_jax_train_what_one_trains() -> None:
     port = free_port("127.0.0.1")
-    shared = [("process", port, processes, index) for index in range(processes)]
-    with started(backend, alone, *shared) as running:
-        (one, *devices), *found = (answer(process) for process in running)
-    for (other,) in found:
-        assert_equal_but_for_rounding(one, other)
-        # All processes have the same weights to the bit, hence decide alike.
-        assert other["weights"] == found[0][0]["weights"]
-        assert other["epochs"] == found[0][0]["epochs"]
-    for other in devices:
-        assert_equal_but_for_rounding(one, other)
+    with started("jax", ("devices", 4), *(("process", port, 2, index) for index in range(2))) as running:
+        (one, of_four), *found = (answer(process) for process in running)
+    assert_all_have(one, [told for (told,) in found])
+    assert_equal_but_for_rounding(one, of_four)
 
 
-def test_a_process_that_is_killed_ends_the_others_with_a_message_and_one_that_is_left_goes_on(tmp_path) -> None:
+def test_a_process_that_is_killed_ends_the_others_with_a_message_and_one_that_is_left_goes_on(alone, tmp_path) -> None:
     port = free_port("127.0.0.1")
     calls = [("process", port, 2, index) for index in range(2)]
     environ = {"THAW_TEST_DIE": "1", "THAW_TEST_SAVED": str(tmp_path)}
@@ -87,7 +98,7 @@ def test_a_process_that_is_killed_ends_the_others_with_a_message_and_one_that_is
         assert "thaw: process 1 of 2 (127.0.0.1) is lost; nothing half-done was published" in said
     assert any(path.name.startswith("000001-") for path in tmp_path.iterdir())
     # Any number of processes goes on from what several have saved: here one.
-    assert_equal_but_for_rounding(shared_training.train(ALONE), shared_training.train(ALONE, str(tmp_path)))
+    assert_equal_but_for_rounding(alone, shared_training.train(ALONE, str(tmp_path)))
 
 
 class Faked(Alone):

@@ -128,13 +128,19 @@ class Peer:
 
 def listen(place: Place) -> socket.socket:
     """Process 0's ear. Raises ConfigError where the address is not this machine's, or taken."""
-    try:
-        return socket.create_server((place.host, place.port), backlog=place.processes + 8)
-    except OSError as error:
-        raise ConfigError(
-            f"process 0 must be able to listen at --coordinator, {place.host}:{place.port} says: "
-            f"{error.strerror or error}; name an address of the host of process 0, and a free port"
-        ) from error
+    until = time.monotonic() + place.wait_s
+    while True:
+        try:
+            return socket.create_server((place.host, place.port), backlog=place.processes + 8)
+        except OSError as error:
+            # A pod may run before its name is known.
+            if isinstance(error, socket.gaierror) and time.monotonic() < until:
+                time.sleep(POLL_S)
+                continue
+            raise ConfigError(
+                f"process 0 must be able to listen at --coordinator, {place.host}:{place.port} says: "
+                f"{error.strerror or error}; name an address of the host of process 0, and a free port"
+            ) from error
 
 
 def gather(

@@ -126,13 +126,13 @@ class Checkpoints:
         """Raises ValueError, or an error of zip files, saying what is wrong with it."""
         fs, place = fsspec.core.url_to_fs(path)
         with fs.open(place, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            told = json.loads(arrays[_TOLD].tobytes())
+            told = json.loads(_array(arrays, _TOLD).tobytes())
             _require(isinstance(told, dict), "it is no checkpoint")
             for name, value in _about(self.key).items():
                 _require(told.get(name) == value, f"it states {name} {told.get(name)}, this training has {value}")
             counts = [sum(name.startswith(kind) for name in arrays.files) for kind in ("variables/", "best/")]
             variables, best = (
-                [arrays[f"{kind}/{place}"] for place in range(count)]
+                [_array(arrays, f"{kind}/{place}") for place in range(count)]
                 for kind, count in zip(("variables", "best"), counts, strict=True)
             )
         return Checkpoint(variables, best, told)
@@ -164,6 +164,12 @@ def _about(key: str) -> dict[str, Any]:
     backend = keras.backend.backend()
     versions = {name: version(name) for name in ("keras", backend)}
     return {"format": FORMAT, "key": key, **versions}
+
+
+def _array(arrays: Any, name: str) -> NDArray[Any]:
+    array = arrays[name]
+    _require(isinstance(array, np.ndarray), f"{name} is no array")  # numpy gives bytes for what it does not know
+    return array  # type: ignore[no-any-return]
 
 
 def _shapes(arrays: Sequence[NDArray[Any]]) -> list[tuple[tuple[int, ...], str]]:

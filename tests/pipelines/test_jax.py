@@ -5,17 +5,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.pipelines.losses.cases import every_case
-from tests.pipelines.training import test_network
+from tests.pipelines.training import test_network, test_resume
 from tests.pipelines.training.test_step import check
 
 
-def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well() -> None:
+def test_losses_gradients_steps_resuming_and_what_models_add_by_hand_hold_on_jax_as_well() -> None:
     here = every_case()
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
@@ -31,6 +32,9 @@ def test_losses_gradients_steps_and_what_models_add_by_hand_hold_on_jax_as_well(
 if __name__ == "__main__":
     check()
     test_network.check()
+    with tempfile.TemporaryDirectory() as folder:
+        for train in (test_resume.towers, test_resume.classifier):
+            test_resume.check(train, f"{folder}/{train.__name__}", [3, 4])
     with contextlib.redirect_stdout(sys.stderr):
         failed = pytest.main(["-q", "-m", "on_jax", str(Path(__file__).parent / "models" / "test_dropoutnet.py")])
     print(json.dumps(every_case()))

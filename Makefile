@@ -28,8 +28,9 @@ run: .venv/.installed ## the main job, on generated data or CONFIG=… DATA=…
 test: setup ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ONLY),-k "$(ONLY)")
 
-test-faults: .venv/.installed ## thirty runs killed while they write (`make test` kills five)
+test-faults: setup ## thirty runs killed while they write (`make test` kills five)
 	THAW_KILLS=30 $(BIN)/python -m pytest -n 2 --dist load tests/end_to_end/test_kills.py tests/end_to_end/test_records_job.py
+	THAW_SCHEDULER=900 $(BIN)/python -m pytest tests/airflow_dags
 
 check: .venv/.installed ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -50,6 +50,14 @@ def test_help_and_configuration_need_no_engine() -> None:
     assert not loaded & {"pyspark", "tensorflow", "keras", "mlflow", "great_expectations", "apache_beam"}
 
 
+def test_a_job_that_the_configuration_does_not_ask_for_loads_no_engine() -> None:
+    asked = ["embed_content", "--config", "conf/movielens.yaml", "--if-configured"]
+    code = f"import sys; from jobs.cli import main; assert main({asked}) == 0; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "there is nothing to do" in done.stderr
+    assert not set(done.stdout.split()) & {"pyspark", "tensorflow", "keras", "mlflow", "apache_beam"}
+
+
 @pytest.mark.parametrize("package", ["schemas", "pipelines", "jobs", "airflow_dags", "benchmarks"])
 def test_every_module_opens_with_what_it_does(package) -> None:
     bare = [

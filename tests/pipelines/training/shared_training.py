@@ -95,7 +95,7 @@ class Rows:
 
 def train(devices: Devices, folder: str = "", on_epoch=None) -> dict:
     """Losses, and weights as lists. `folder`: of checkpoints, after every step."""
-    rows, held = Rows(3 * BATCH + 7, 1, devices), Rows(BATCH + 9, 2, devices)
+    rows, held = Rows(3 * BATCH + 7, 1, devices), Rows(BATCH, 2, devices)
     facts = facts_of(rows.extras, OPTIONS, rows.extras["item_key"], held.extras["item_key"])
     model = build_dropoutnet(SPECS, MODEL, 3)
     told = CheckpointOptions(steps=1)

@@ -30,7 +30,8 @@ PROGRAM = [sys.executable, "-m", "tests.pipelines.training.shared_training"]
 def started(backend: str, *calls: tuple[object, ...], **environ: str) -> Iterator[list[subprocess.Popen]]:
     """Processes of the program; none is left behind."""
     # Compiling with care would take longer than all else.
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"}
+    cheap = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {cheap}"}
     environment = {**os.environ, **flags, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = []
@@ -45,7 +46,7 @@ def started(backend: str, *calls: tuple[object, ...], **environ: str) -> Iterato
 
 
 def answer(process: subprocess.Popen) -> list[dict]:
-    out, said = process.communicate(timeout=300)
+    out, said = process.communicate(timeout=540)
     assert process.returncode == 0, said[-3000:]
     return json.loads(out.splitlines()[-1])
 
@@ -90,7 +91,7 @@ def test_a_process_that_is_killed_ends_the_others_with_a_message_and_one_that_is
     calls = [("process", port, 2, index) for index in range(2)]
     environ = {"THAW_TEST_DIE": "1", "THAW_TEST_SAVED": str(tmp_path)}
     with started("tensorflow", *calls, **environ) as (first, second):
-        assert second.wait(200) == 9
+        assert second.wait(540) == 9
         died = time.monotonic()
         _, said = first.communicate(timeout=60)
         assert time.monotonic() - died < 20

@@ -101,14 +101,21 @@ class _TensorflowStep:
 
         self.variables = variables
 
-        def step(inputs: Any, labels: Any, at: Any) -> Any:
+        def gradients(inputs: Any, labels: Any) -> Any:
             with tf.GradientTape() as tape, devices.synchronized(model):
                 loss, told = forward(inputs, labels)
-            move(devices.mean(tape.gradient(loss, [weight.value for weight in model.trainable_variables])), at)
+            return devices.mean(tape.gradient(loss, [weight.value for weight in model.trainable_variables])), told
+
+        # Under a strategy Keras's optimizers would add the gradients up once more.
+        shared = devices.replicated(gradients)
+
+        def step(inputs: Any, labels: Any, at: Any) -> Any:
+            found, told = shared(inputs, labels)
+            move(found, at)
             return told
 
         self.devices = devices
-        self.step = tf.function(devices.replicated(step), autograph=False)
+        self.step = tf.function(step, autograph=False)
 
     def train(self, inputs: Any, labels: Any, at: float) -> Any:
         """Move the weights."""

@@ -65,8 +65,8 @@ class Devices(Protocol):
     def looked_up(self, places: Sequence[Any], gradients: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """In a step: look-ups of all processes, and the gradients of what they took."""
 
-    def replicated(self, step: Any) -> Any:
-        """A step of TensorFlow as it runs in each process, within which layers may ask the others."""
+    def replicated(self, call: Any) -> Any:
+        """Within a step of TensorFlow: a function as it runs in each process, whose layers may ask the others."""
 
     def synchronized(self, model: Any) -> Any:
         """A context: batch norm within takes the statistics of all rows."""
@@ -110,9 +110,9 @@ class Alone:
         """As it is."""
         return tree
 
-    def replicated(self, step: Any) -> Any:
+    def replicated(self, call: Any) -> Any:
         """As it is."""
-        return step
+        return call
 
     def synchronized(self, model: Any) -> Any:
         """They are there."""
@@ -255,9 +255,9 @@ class TensorflowProcesses(Alone):
         """This process's."""
         return part_of(tree, self)
 
-    def replicated(self, step: Any) -> Any:
+    def replicated(self, call: Any) -> Any:
         """Under the strategy, which Keras's own synchronised layers ask."""
-        return lambda *given: self.strategy.run(step, given)
+        return lambda *given: self.strategy.run(call, given)
 
     @contextmanager
     def synchronized(self, model: Any) -> Iterator[None]:

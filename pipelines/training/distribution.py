@@ -380,6 +380,8 @@ def open_devices(meeting: Meeting | None, each: int | None = None, local_index: 
         place.index,
         local_device_ids=None if local_index is None else [local_index],
         initialization_timeout=int(max(place.wait_s, 30)),
+        # When Python ends, after an error, for others that have ended.
+        shutdown_timeout_seconds=15,
     )
     return JaxDevices(place.index, place.processes, each or 1)
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._clicks import columns_of, make_clicks, specs, write_clicks
+from benchmarks._click_records import write_clicks
+from benchmarks._click_towers import MODEL
+from benchmarks._clicks import columns_of, make_clicks, specs
 from benchmarks._report import report
-from benchmarks.train_step import MODEL
 
 ROWS = int(os.environ.get("ROWS", "102400"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

@@ -75,7 +75,7 @@ def fit(
         total_steps = options.epochs * int(train.epoch(0).cardinality()) if scheduled else 0
         steps = make_steps(objective, options, total_steps, full_rows, devices)
         progress = Progress(options.epochs)
-        with resumed(checkpoints, steps, model) as run:
+        with resumed(checkpoints, steps, model, devices) as run:
             for number in range(run.number, options.epochs + 1):
                 model.at((number - 1) / max(options.epochs - 1, 1))
                 epoch = _run_epoch(objective, steps, run, train, validation, progress, checkpoints)

@@ -103,7 +103,7 @@ def train_network(
     with precision(model, options.precision):
         rates = schedule(options.schedule, options.epochs * batches.steps)
         step = make_step(model, options, optimizer, rates, augment(options.augment, seed), devices)
-        with resumed(checkpoints, step, model) as run:
+        with resumed(checkpoints, step, model, devices) as run:
             history = _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints, devices)
     return TrainedNetwork(model, history)
 

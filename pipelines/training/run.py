@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import StoppedError
+from pipelines.errors import StoppedError, WorkspaceError
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training.distribution import ALONE, Devices
 from pipelines.training.history import Epoch
 from pipelines.training.progress import Progress
 
@@ -92,10 +93,11 @@ class Run:
 
 
 @contextmanager
-def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any) -> Iterator[Run]:
+def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any, devices: Devices = ALONE) -> Iterator[Run]:
     """The run that the latest checkpoint holds, its variables put back, or a new one.
 
-    Within, a signal to stop is noted, for `save_if_due` to act on.
+    Within, a signal to stop is noted, for `save_if_due` to act on. Raises WorkspaceError where the processes of
+    `devices` found different ones.
     """
     if checkpoints is None:
         yield Run()
@@ -103,6 +105,7 @@ def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any) -> Iter
     # Of several processes the one that writes stops, and the others with it.
     with checkpoints.stopping if checkpoints.writes else nullcontext():
         found = checkpoints.load(_shapes(step.variables), _shapes(model.weights))
+        _require_alike(found, devices)
         if found is None:
             yield Run()
             return
@@ -113,6 +116,16 @@ def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any) -> Iter
             f"note: training goes on in epoch {run.number} after step {run.step}, as saved {found.told['saved_at']} UTC"
         )
         yield run
+
+
+def _require_alike(found: Checkpoint | None, devices: Devices) -> None:
+    place = [found.told["number"], found.told["step"]] if found else [0, 0]
+    everyones = devices.everyones(np.array(place, np.int64).view(np.uint8))
+    if (everyones != everyones[0]).any():
+        raise WorkspaceError(
+            "all processes of a training must go on from one checkpoint, they found different ones; give them one "
+            "--out that all of them see alike, or remove its .checkpoints"
+        )
 
 
 def save_if_due(run: Run, checkpoints: Checkpoints | None, step: Stateful) -> None:

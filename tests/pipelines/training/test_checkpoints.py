@@ -5,19 +5,22 @@ import os
 import signal
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import CheckpointOptions, parse_config
-from pipelines.errors import ConfigError, StoppedError
+from pipelines.errors import ConfigError, StoppedError, WorkspaceError
 from pipelines.storage import Workspace
 from pipelines.training import checkpoints as module
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
-from pipelines.training.run import Best, Run, save_if_due
+from pipelines.training.distribution import Alone
+from pipelines.training.run import Best, Run, resumed, save_if_due
 from pipelines.training.stopping import Stopping
 from schemas.manifest import Manifest
 
@@ -193,6 +196,21 @@ def test_a_signal_is_noted_and_ends_the_training_where_it_saves(number, code, ke
     again = Run.of(found)
     assert (again.number, again.step, again.best.rank, again.best.epoch) == (3, 0, (1.0,), 2)
     assert np.array_equal(again.best.weights[0], np.ones(1))
+
+
+def test_processes_that_found_different_checkpoints_do_not_go_on_together(kept) -> None:
+    class Others(Alone):
+        def everyones(self, local):
+            return np.stack([local, np.array([2, 6]).view(np.uint8)])
+
+    class Step:
+        variables, weights = (keras.Variable(np.ones(2, "float32")),), ()
+
+    for number in (5, 6):
+        kept().save(Run(2, number).saved(Step.variables), 2, number)
+        refused = pytest.raises(WorkspaceError, match="must go on from one checkpoint")
+        with refused if number == 5 else nullcontext(), resumed(kept(), Step(), Step(), Others()) as run:
+            assert (run.number, run.step) == (2, 6)
 
 
 def test_signals_are_left_as_they_were() -> None:

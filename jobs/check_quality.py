@@ -129,7 +129,7 @@ def run(context: Context) -> Draft:
     entries["data_docs"] = write_docs(context.staging, outcomes)
     # How much more there was to read is not content: the same day, read again later, is the same.
     as_of = {} if config.horizon is None else config.horizon._asdict()
-    return Draft(entries, facts, as_of, {"later": later} if as_of else {})
+    return Draft(entries, facts, as_of, {"raw_files": context.raw, **({"later": later} if as_of else {})})
 
 
 def require_landed(config: Config, now_s: float) -> None:

@@ -1,9 +1,21 @@
 """The console: `thaw run` for the chain, `thaw JOB` for one job."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import ABLATE, CHAIN, CLASSIFIER_JOBS, FACTORS, IMAGE_JOBS, JOBS, SEARCH, job_named, nothing_to_do
+from jobs.launch import (
+    ABLATE,
+    CHAIN,
+    CLASSIFIER_JOBS,
+    FACTORS,
+    IMAGE_JOBS,
+    JOBS,
+    REGISTRY_COMMANDS,
+    SEARCH,
+    job_named,
+    nothing_to_do,
+)
 from jobs.launch import main as run_job
 
 _ABOUT = {
@@ -27,13 +39,15 @@ _ABOUT = {
     "evaluate_classifier": "measure it on validation, or once on test, with a page of pictures",
     "promote_classifier": "challenger to champion, where the gate allows",
     "classify": "score a folder or table of images, on Beam",
+    "rollback": "the champion before is champion again: [--to VERSION]",
+    "lineage": "what a registered model was made from, from MLflow alone: MODEL@champion [--json]",
 }
 
 
 def usage() -> str:
     """The help page."""
-    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, (SEARCH, *CLASSIFIER_JOBS))
-    jobs, factors, beside, classifiers = (
+    listed = (CHAIN, (FACTORS, ABLATE), IMAGE_JOBS, (SEARCH, *CLASSIFIER_JOBS), REGISTRY_COMMANDS)
+    jobs, factors, beside, classifiers, registry = (
         "\n".join(f"  {name:<24} {_ABOUT[name]}" for name in names) for names in listed
     )
     return f"""Thaw: cold-start recommendation, from raw interaction logs to a registered model.
@@ -52,6 +66,9 @@ Images, on Beam; `thaw run` runs them, and train_classifier between, where items
 
 Classifiers:
 {classifiers}
+
+The registry:
+{registry}
 
 `thaw JOB --help` explains the arguments. Spark jobs also run as `spark-submit jobs/JOB.py --config …`.
 Exit codes: 0 done, 2 wrong configuration or input, 3 a gate refused, 4 no data of that day
@@ -74,8 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jobs.search import main as run_search
 
         return run_search(rest)
+    if name in REGISTRY_COMMANDS:
+        code: int = importlib.import_module(f"jobs.{name}").main(rest)
+        return code
     if name not in JOBS:
-        known = ", ".join(JOBS)
+        known = ", ".join((*JOBS, *REGISTRY_COMMANDS))
         sys.stderr.write(f"thaw: unknown command {name!r}; it must be `run` or one of {known}\n")
         return 2
     return 0 if nothing_to_do(name, rest) else run_job(job_named(name), rest)

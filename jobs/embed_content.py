@@ -159,7 +159,7 @@ def run(context: Context) -> Draft:
     }
     # Told of the own encoder alone: what another learned from, nobody here knows.
     until = learns_until(config)
-    return Draft(tables, facts, {} if until is None else {"learns_until": until})
+    return Draft(tables, facts, {} if until is None else {"learns_until": until}, {"raw_files": context.raw})
 
 
 def _undated(rows: pa.Table, unreadable: list[dict[str, str]]) -> int:

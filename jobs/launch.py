@@ -12,17 +12,17 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import cluster_fault
 from pipelines.code import code_version
 from pipelines.config import Config, load_config, redacted
-from pipelines.errors import InputError, ThawError, WorkspaceError
+from pipelines.errors import InputError, ThawError, TrackingError, WorkspaceError
 from pipelines.features import feature_set
 from pipelines.images.own_encoder import makes_vectors, trains_encoder
-from pipelines.storage import Dataset, Workspace, require_folder
+from pipelines.storage import Dataset, Workspace, open_dataset, require_folder
 from schemas.manifest import Manifest, TableEntry, digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +63,9 @@ CLASSIFIER_JOBS = (
 )
 """Jobs beside the chain that make classifiers of image records, and use them; the last makes one of items' content."""
 
+REGISTRY_COMMANDS = ("rollback", "lineage")
+"""Commands on the registry alone: they publish nothing, and need no output folder where `tracking.uri` is set."""
+
 JOBS = (*CHAIN, FACTORS, ABLATE, *IMAGE_JOBS, SEARCH, *CLASSIFIER_JOBS)
 """Every job."""
 
@@ -82,6 +85,10 @@ NOTHING_TO_DO = "{}: the configuration does not ask for it, there is nothing to 
 
 STAGES = (CHAIN[0], "write_image_records", "train_classifier", "embed_content", *CHAIN[1:3], FACTORS, *CHAIN[3:])
 """CHAIN with the OPTIONAL jobs in their places."""
+
+
+RUN_ID = "run_id"
+"""The note of a dataset that is registered: its MLflow run."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,8 @@ class Context:
     """Empty folder that becomes the published dataset."""
     key: str = ""
     """Resume key of the version in the making."""
+    raw: str = ""
+    """Digest of the raw files, where the job has a `fingerprint`."""
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""
@@ -142,6 +151,9 @@ class Job:
     """(config) -> what its result depends on besides its sections and the workspace's datasets."""
     alone: Callable[[Config], bool] | None = None
     """(config) -> whether one run at a time does it in a workspace, because it counts what others have published."""
+    register: Callable[[Context, Dataset], Mapping[str, Any]] | None = None
+    """(context, what was published) -> notes of the MLflow run and version that it is from now on. A step of its own,
+    after publishing: where the server is away the work is not lost, and the same command only registers."""
     always: bool = False
     """True: not resumed, because it acts on something outside the workspace."""
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -205,21 +217,38 @@ def execute(job: Job, config: Config, workspace: Workspace, data: str | None, *,
         ]
     )
 
-    def write(staging: str) -> Draft:
-        return job.run(Context(config, workspace, data, parents, staging, key))
+    def context(folder: str) -> Context:
+        return Context(config, workspace, data, parents, folder, key, raw)
 
     with workspace.claim(job.dataset, "alone", say) if job.alone and job.alone(config) else nullcontext():
-        return find_or_make(
+        outcome = find_or_make(
             workspace,
             job.dataset,
             key,
-            write,
+            lambda staging: job.run(context(staging)),
             config=config,
             sections=job.sections,
             parents=lineage(parents),
             force=force or job.always,
             started=started,
         )
+        return registered(job, context(outcome.dataset.path), outcome) if job.register else outcome
+
+
+def registered(job: Job, context: Context, outcome: Outcome) -> Outcome:
+    """`outcome`, whose dataset notes its MLflow run; one that does not is registered now. Raises TrackingError."""
+    if RUN_ID in outcome.dataset.manifest.notes or job.register is None:
+        return outcome
+    with context.workspace.claim(job.dataset, outcome.dataset.manifest.key, say):
+        dataset = open_dataset(outcome.dataset.path)  # another run may have done it while this one waited
+        if RUN_ID not in dataset.manifest.notes:
+            try:
+                notes = job.register(context, dataset)
+            except TrackingError:
+                say(f"note: what {job.name} made is kept; the same command registers it, and does nothing else again")
+                raise
+            dataset = context.workspace.annotate(dataset, notes)
+    return replace(outcome, dataset=dataset)
 
 
 def find_or_make(
@@ -412,17 +441,26 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that every job takes."""
-    parser.add_argument(
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="YAML configuration; may be repeated, later files override earlier ones (default: the generated demo)",
-    )
+    add_configuration(parser)
     parser.add_argument(
         "--data",
         metavar="DIR",
         default=os.environ.get("THAW_DATA"),
         help="folder of the raw data that the configuration's paths are relative to (default: $THAW_DATA)",
+    )
+    add_shorthand(
+        parser, "--as-of", "source.as_of", "DATE", "see only what had come into sight by this boundary: a day's run"
+    )
+    parser.add_argument("--force", action="store_true", help="run even where nothing has changed since the last run")
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """`--config`, `--set` and `--out`: what every command takes."""
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="YAML configuration; may be repeated, later files override earlier ones (default: the generated demo)",
     )
     parser.add_argument(
         "--out", metavar="DIR", default="out", help="output folder, empty or made by Thaw (default: out)"
@@ -434,10 +472,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override one configuration value, such as training.epochs=3; may be repeated",
     )
-    add_shorthand(
-        parser, "--as-of", "source.as_of", "DATE", "see only what had come into sight by this boundary: a day's run"
-    )
-    parser.add_argument("--force", action="store_true", help="run even where nothing has changed since the last run")
+
+
+def settle_registry(arguments: argparse.Namespace) -> tuple[Config, str]:
+    """Arguments to configuration and output folder, which need not be there and is not made."""
+    root = arguments.out if "://" in arguments.out else str(Path(arguments.out).absolute())
+    return load_config(arguments.config or [DEFAULT_CONFIG], arguments.set), root
 
 
 def settle(arguments: argparse.Namespace) -> tuple[Config, Workspace, str | None]:

@@ -15,9 +15,10 @@ from pipelines.evaluation.classifier_measures import measure, paired_estimate
 from pipelines.evaluation.classifier_split import Predicted, predict
 from pipelines.models.saved_classifier import SavedClassifier
 from pipelines.storage import write_json
+from pipelines.tracking.champions import crown, rolled_back
 from pipelines.tracking.classifiers import CLASSIFIER
-from pipelines.tracking.promotion import Rival, crown, judge_classifier, require
-from pipelines.tracking.registered import Registered, aliased, records_digest
+from pipelines.tracking.promotion import Rival, judge_classifier, judge_rollback, keep_verdicts, require
+from pipelines.tracking.registered import Registered, aliased, records_digest, require_registered
 from pipelines.tracking.runs import CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
 
@@ -27,12 +28,12 @@ SPLIT = "validation"
 def run(context: Context) -> Draft:
     """Measure, judge, then move the alias."""
     config, records = context.config, context.parents["image_records"]
-    trained = context.parents["classifier"].manifest.notes
-    client, name, version = connect(config, context.workspace.root), trained["name"], str(trained["version"])
+    name, version, run_id = require_registered(context.parents["classifier"])
+    client = connect(config, context.workspace.root)
     found = predict(SavedClassifier.load(context.parents["classifier"].path), records, SPLIT)
     metrics = _measured(context, found)
     # A classifier equal to an earlier one is not evaluated again, but its own run needs the numbers too.
-    log_evaluation(client, trained["run_id"], {SPLIT: {"all": metrics}})
+    log_evaluation(client, run_id, {SPLIT: {"all": metrics}})
     champion = aliased(client, name, CHAMPION)
     rival = None
     if champion is not None and champion.version != version:
@@ -43,7 +44,12 @@ def run(context: Context) -> Draft:
             )
         rival = _meet(context, champion, found)
     commonest = float(np.bincount(found.labels).max() / len(found.labels))
-    checks = require(judge_classifier(config.promotion, metrics["accuracy"], commonest, rival), name, version)
+    verdicts = [
+        judge_rollback(name, version, rolled_back(client, name, version)),
+        *judge_classifier(config.promotion, metrics["accuracy"], commonest, rival),
+    ]
+    keep_verdicts(client, run_id, verdicts, rival)
+    checks = require(verdicts, name, version)
     crown(client, name, version)
     met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
     return Draft(

@@ -2,39 +2,57 @@
 
 import sys
 
-from jobs.launch import Context, Draft, Job, main
+from jobs.launch import Context, Draft, Job, made_of, main
 from pipelines.config import EvaluationOptions
 from pipelines.evaluation.evaluate import MODEL, measure_split
 from pipelines.evaluation.inputs import read_measurable
 from pipelines.evaluation.rankers import Towers
 from pipelines.retrieval.scorer import Scorer
 from pipelines.storage import write_json
-from pipelines.tracking.promotion import Rival, crown, judge, judge_audit, require
-from pipelines.tracking.registered import Registered, aliased, require_columns
+from pipelines.tracking.champions import crown, rolled_back
+from pipelines.tracking.promotion import (
+    Rival,
+    judge,
+    judge_audit,
+    judge_features,
+    judge_rollback,
+    keep_verdicts,
+    require,
+)
+from pipelines.tracking.registered import Registered, aliased, require_columns, require_registered
 from pipelines.tracking.runs import CHAMPION, log_evaluation
+from pipelines.tracking.served_check import check_served
 from pipelines.tracking.store import connect
 
 
 def run(context: Context) -> Draft:
     """Judge, then move the alias."""
-    config, facts = context.config, context.parents["evaluation"].manifest.facts
-    trained = context.parents["model"].manifest.notes
-    client, name, version = connect(config, context.workspace.root), trained["name"], trained["version"]
+    config, model, examples = context.config, context.parents["model"], context.parents["examples"]
+    facts = context.parents["evaluation"].manifest.facts
+    # A second audit of the same examples serves as well as the one before training.
+    audit = context.workspace.current("audit")
+    name, version, run_id = require_registered(model)
+    client = connect(config, context.workspace.root)
     # A model equal to an earlier one is not evaluated again, but its own run needs the numbers too.
-    log_evaluation(client, trained["run_id"], facts["metrics"])
+    log_evaluation(client, run_id, facts["metrics"])
     champion = aliased(client, name, CHAMPION)
-    rival = None if champion is None or champion.version == str(version) else _meet(context, champion)
+    rival = None if champion is None or champion.version == version else _meet(context, champion)
+    challenger = Registered(name, version, str(model.manifest.facts.get("audit", "unaudited")))
     verdicts = [
-        judge_audit(context.parents["model"].manifest.facts.get("audit", "unaudited")),
+        judge_rollback(name, version, rolled_back(client, name, version)),
+        judge_audit(challenger.audit),
+        judge_features(audit.manifest if audit and made_of(audit, examples) else None),
+        check_served(challenger, model, context.parents["records"], examples, config.promotion.served_sample),
         *judge(config.promotion, facts["metrics"], facts["baselines"], rival),
     ]
+    keep_verdicts(client, run_id, verdicts, rival)
     checks = require(verdicts, name, version)
     crown(client, name, version)
     met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
     return Draft(
         tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
         facts={"promoted": True, "checks": checks, **met},
-        notes={"name": name, "version": version, "alias": "champion"},
+        notes={"name": name, "version": version, "alias": CHAMPION},
     )
 
 
@@ -55,7 +73,7 @@ def _meet(context: Context, champion: Registered) -> Rival:
 JOB = Job(
     name="promote_model",
     dataset="promotion",
-    parents=("model", "evaluation", "examples", "clean"),
+    parents=("model", "evaluation", "examples", "clean", "records"),
     sections=("name", "promotion", "labels", "tracking"),
     run=run,
     always=True,

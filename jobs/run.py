@@ -17,6 +17,7 @@ import fsspec
 from jobs.launch import (
     CHAIN,
     OPTIONAL,
+    RUN_ID,
     SPARK_JOBS,
     STAGES,
     add_arguments,
@@ -97,12 +98,12 @@ def conclude(config: Config, workspace: Workspace, seconds: dict[str, float]) ->
     fs.pipe_file(f"{root}/summary.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False).encode())
     write_report(workspace, config, summary, f"{root}/report.html")
     model = workspace.current("model")
-    if model is not None:
+    if model is not None and RUN_ID in model.manifest.notes:
         with tempfile.TemporaryDirectory() as folder:  # MLflow takes files of this machine
             local = [f"{folder}/{name}" for name in ("summary.json", "report.html")]
             for path in local:
                 fs.get_file(f"{root}/{Path(path).name}", path)
-            log_files(config, workspace.root, model.manifest.notes["run_id"], local)
+            log_files(config, workspace.root, model.manifest.notes[RUN_ID], local)
     sys.stdout.write(terminal_table(summary) + "\n")
     say(f"report: {workspace.root}/report.html\nsummary: {workspace.root}/summary.json")
 

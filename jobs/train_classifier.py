@@ -17,7 +17,7 @@ from pipelines.config import Config
 from pipelines.errors import ConfigError
 from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import SavedClassifier, weights_digest
-from pipelines.storage import Workspace, write_json
+from pipelines.storage import Dataset, Workspace, write_json
 from pipelines.tracking.classifiers import log_classifier
 from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.classes import check_classes, state_of
@@ -29,7 +29,7 @@ from pipelines.training.network import train_network
 
 
 def run(context: Context) -> Draft:
-    """Train, save, log."""
+    """Train, save."""
     with together(JOB, context, {"classifier.batch_size": context.config.classifier.batch_size}) as devices:
         return _published(context, *train(context, devices))
 
@@ -61,24 +61,13 @@ def train(context: Context, devices: Devices) -> tuple[Any, History]:
 
 
 def _published(context: Context, model: Any, history: History) -> Draft:
-    """Save, log."""
+    """What is published of it."""
     config, records = context.config, context.parents["image_records"]
     options = config.classifier
     saved = SavedClassifier(state_of(records, options.family), model)
     tables = saved.save(context.staging)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)
-    logged = log_classifier(
-        config,
-        context.workspace.root,
-        folder=context.staging,
-        state=saved.state,
-        length=saved.length,
-        records=records.manifest,
-        records_path=records.path,
-        history=told,
-        costs=costs(model),
-    )
     facts = {
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
@@ -87,7 +76,20 @@ def _published(context: Context, model: Any, history: History) -> Draft:
         **costs(model),
     }
     speeds = [round(epoch.examples_per_s) for epoch in history.epochs]
-    return Draft(tables, facts, notes={**logged, "images_per_s": speeds})
+    return Draft(tables, facts, notes={"images_per_s": speeds})
+
+
+def register(context: Context, classifier: Dataset) -> dict[str, str]:
+    """Log the training, and register the classifier as challenger."""
+    saved = SavedClassifier.load(classifier.path)
+    return log_classifier(
+        context.config,
+        context.workspace,
+        classifier,
+        context.parents["image_records"],
+        state=saved.state,
+        length=saved.length,
+    )
 
 
 def instead(arguments: argparse.Namespace, config: Config, workspace: Workspace) -> bool:
@@ -101,6 +103,7 @@ JOB = Job(
     parents=("image_records",),
     sections=("name", "classifier", "tracking"),
     run=run,
+    register=register,
     # The backend decides on the weights too.
     depends=lambda config: str(keras.backend.backend()),
     arguments=processes.add_arguments,

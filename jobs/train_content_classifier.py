@@ -1,7 +1,7 @@
 """Train a classifier that tells a category of items from the rest of their content.
 
-It says how much content knows of that category, and of items that lack it what it may be. Outside the chain of
-`thaw run`: `thaw train_content_classifier --label COLUMN` after `thaw check_quality`.
+It says how much content knows of that category, and of items that lack it what it may be; it is registered as
+challenger. Outside the chain of `thaw run`: `thaw train_content_classifier --label COLUMN` after `thaw check_quality`.
 """
 
 import argparse
@@ -13,16 +13,19 @@ import numpy as np
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
 from pipelines.config import AugmentOptions
+from pipelines.content.encoder import Encoder
 from pipelines.content.items import counts_by_split, fit_items, labelled_items
 from pipelines.errors import ConfigError
 from pipelines.models.costs import costs
 from pipelines.models.saved_classifier import model_file, weights_digest
 from pipelines.quality.sources import published_sources
-from pipelines.storage import write_file, write_json
+from pipelines.storage import Dataset, write_file, write_json
+from pipelines.tracking.classifiers import log_content_classifier
 from pipelines.training.checkpoints import checkpoints_of
 from pipelines.training.items import encoded
 from pipelines.training.neighbours import train_nearest
 from pipelines.training.network import train_network
+from schemas.fitted import EncoderState
 
 
 def run(context: Context) -> Draft:
@@ -82,6 +85,12 @@ def run(context: Context) -> Draft:
     return Draft(tables, facts)
 
 
+def register(context: Context, classifier: Dataset) -> dict[str, str]:
+    """Log the training, and register encoder and classifier as challenger."""
+    columns = Encoder(EncoderState.model_validate(classifier.read_json("encoder"))).raw_columns("item")
+    return log_content_classifier(context.config, context.workspace, classifier, context.parents["clean"], columns)
+
+
 def own_vectors(context: Context) -> list[str]:
     """Columns of items that are vectors which the workspace's own classifier made."""
     vectors = context.parents.get("content_vectors")
@@ -100,8 +109,9 @@ JOB = Job(
     name="train_content_classifier",
     dataset="content_classifier",
     parents=("clean",),
-    sections=("source", "content", "split", "classifier"),
+    sections=("name", "source", "content", "split", "classifier", "tracking"),
     run=run,
+    register=register,
     needs=published_sources,
     # The backend decides on the weights too.
     depends=lambda config: str(keras.backend.backend()),

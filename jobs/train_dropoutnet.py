@@ -15,7 +15,7 @@ from pipelines.models.warm_start import warm_start
 from pipelines.records.audited import require_audit
 from pipelines.retrieval.factors import Factors
 from pipelines.retrieval.scorer import Scorer
-from pipelines.storage import Workspace, write_json
+from pipelines.storage import Dataset, Workspace, write_json
 from pipelines.tracking.registered import lookup, registered_as
 from pipelines.tracking.runs import log_training
 from pipelines.training.checkpoints import checkpoints_of
@@ -25,7 +25,7 @@ from schemas.fitted import EncoderState
 
 
 def run(context: Context) -> Draft:
-    """Train, save, log."""
+    """Train, save."""
     options = context.config.training
     sizes = {
         "training.batch_size": options.batch_size,
@@ -59,7 +59,7 @@ def train(context: Context, devices: Devices) -> Trained:
 
 
 def _published(context: Context, trained: Trained) -> Draft:
-    """Save, log."""
+    """What is published of it."""
     config, records = context.config, context.parents["records"]
     audited = require_audit(records.manifest, config.training.allow_unaudited)
     start = config.training.start_from or ""
@@ -72,15 +72,6 @@ def _published(context: Context, trained: Trained) -> Draft:
     tables = Scorer.save(context.staging, scorer.model, scorer.encoder.state, scorer.factors, calibration)
     told = history.to_json()
     tables["history"] = write_json(context.staging, "history.json", told)
-    logged = log_training(
-        config,
-        context.workspace.root,
-        scorer=context.staging,
-        records=records.manifest,
-        records_path=records.path,
-        history=told["epochs"],
-        trained_from=start,
-    )
     facts = {
         "audit": audited,
         "best_epoch": history.best_epoch,
@@ -91,7 +82,12 @@ def _published(context: Context, trained: Trained) -> Draft:
         "best": history.best.metrics,
     }
     speeds = [round(epoch.examples_per_s) for epoch in history.epochs]
-    return Draft(tables, facts, records.manifest.as_of, {**logged, "examples_per_s": speeds})
+    return Draft(tables, facts, records.manifest.as_of, {"examples_per_s": speeds})
+
+
+def register(context: Context, model: Dataset) -> dict[str, str]:
+    """Log the training, and register the scorer as challenger."""
+    return log_training(context.config, context.workspace, model, context.parents["records"])
 
 
 def _start(context: Context, start: str) -> Start:
@@ -149,6 +145,7 @@ JOB = Job(
     parents=("records",),
     sections=("name", "model", "training", "tracking", "factors"),
     run=run,
+    register=register,
     needs=needed,
     pinned=pinned,
     # The backend decides on the weights too.

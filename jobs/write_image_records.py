@@ -107,8 +107,8 @@ def run(context: Context) -> Draft:
     }
     facts = {"rows": rows, "classes": list(plan.classes), "image": shape, "splits": splits}
     if until is None:
-        return Draft(tables, facts)
-    return Draft(tables, {**facts, "undated": undated}, {"learns_until": until})
+        return Draft(tables, facts, notes={"raw_files": context.raw})
+    return Draft(tables, {**facts, "undated": undated}, {"learns_until": until}, {"raw_files": context.raw})
 
 
 def shard_groups(rows: pa.Table, shards: int) -> list[pa.Table]:

@@ -653,6 +653,21 @@ class TrackingOptions(Options):
     """Registered model; absent: the configuration's name."""
 
 
+class ComparisonOptions(Options):
+    """How a challenger is held against the champion on one slice of the test examples.
+
+    Both rank the same examples, and users are resampled for both together: the 95 % interval is of the difference,
+    challenger minus champion. One end of it decides.
+    """
+
+    max_loss: Share = 0.0
+    """The difference may fall below zero by this share of the champion's metric."""
+    bound: Literal["low", "value", "high"] = "high"
+    """high: refused is who is shown to be worse, even the upper end is below what may be lost. low: refused is who is
+    not shown to be as good, the lower end is below; that takes many users, or some max_loss. value: the difference
+    itself, whatever its interval. With fewer than five users there is no interval, and the value decides."""
+
+
 class PromotionOptions(Options):
     """When a challenger becomes champion."""
 
@@ -664,6 +679,16 @@ class PromotionOptions(Options):
     max_loss_against_champion: Share = 0.02
     """The metric may be lower than the champion's by at most this share. Both are measured anew, on the same examples
     of the challenger's test period; classifiers by their accuracy, on the validation images."""
+    against_champion: dict[str, ComparisonOptions] = {
+        "cold_item": ComparisonOptions(),
+        "warm": ComparisonOptions(max_loss=0.02),
+    }
+    """Slice -> how the metric is held against the champion's there, besides `slice` as a whole. New items are what Thaw
+    is for: on them a challenger must not be shown to be worse at all, on what is known by 2 % at most. A slice without
+    test examples is not compared. {}: none is."""
+    served_sample: int = Field(200, ge=1)
+    """Test examples that the registered model scores from raw values, as MLflow serves it: the trained towers must give
+    their records the same scores."""
 
     @model_validator(mode="after")
     def _more_is_better(self) -> "PromotionOptions":

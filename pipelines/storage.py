@@ -248,6 +248,13 @@ class Workspace:
                 fs.rm(folder, recursive=True)
         return published
 
+    def annotate(self, dataset: Dataset, notes: Mapping[str, Any]) -> Dataset:
+        """Add notes to a published version. They are no content: its digest stays, its manifest is replaced whole."""
+        manifest = dataset.manifest.model_copy(update={"notes": {**dataset.manifest.notes, **notes}})
+        with whole_file(posixpath.join(dataset.path, MANIFEST)) as file:
+            file.write(manifest.to_json().encode())
+        return Dataset(dataset.path, manifest)
+
     def discard(self, path: str) -> None:
         """Remove a version, published or not: its manifest first, so that none is there without its files."""
         fs, root = _file_system(path)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.content.words import text_buckets
 from pipelines.errors import InputError
+from schemas.columns import ColumnType
 from schemas.content import Side
 from schemas.fitted import EncoderState, InputSpec, Normaliser
 
@@ -47,6 +48,20 @@ class Encoder:
     def inputs(self, side: Side) -> tuple[InputSpec, ...]:
         """The inputs of a side, in order."""
         return tuple(spec for spec in self.state.inputs if spec.side == side)
+
+    def raw_columns(self, side: Side) -> dict[str, ColumnType]:
+        """The raw feature columns that a side's inputs are made of, with their types; of a reference factor, the id."""
+        types: dict[str, ColumnType] = {}
+        for spec in self.inputs(side):
+            for name in spec.columns:
+                if name == f"{side}_factor":
+                    types[f"{side}_id"] = "string"
+                elif spec.kind == "floats":
+                    types[name] = "float64" if name in self.state.normalisers else "list<float32>"
+                else:
+                    one = spec.table not in self._ids or (spec.part == "content" and spec.length == 1)
+                    types[name] = "string" if one else "list<string>"
+        return types
 
     def encode(self, table: pa.Table | pa.RecordBatch, side: Side) -> dict[str, Array]:
         """Input name -> array (rows, length): ids int64, 0 missing; floats float32, NaN missing.

@@ -153,18 +153,7 @@ class Scorer:
 
     def columns(self, side: Side) -> dict[str, ColumnType]:
         """The raw feature columns that `embed` reads, with their types."""
-        state = self.encoder.state
-        types: dict[str, ColumnType] = {}
-        for spec in self.encoder.inputs(side):
-            for name in spec.columns:
-                if name == f"{side}_factor":
-                    types[f"{side}_id"] = "string"
-                elif spec.kind == "floats":
-                    types[name] = "float64" if name in state.normalisers else "list<float32>"
-                else:
-                    one = spec.table not in state.vocabularies or (spec.part == "content" and spec.length == 1)
-                    types[name] = "string" if one else "list<string>"
-        return types
+        return self.encoder.raw_columns(side)
 
     def _with_factors(self, table: pa.Table, side: Side) -> pa.Table:
         """Adds `SIDE_factor` by `SIDE_id`, where the towers read it and the table does not bring it.

@@ -1,17 +1,20 @@
-"""From challenger to champion: the gate, the aliases, and what the gate says when it refuses."""
+"""The gate between challenger and champion: what it asks, and what it says when it refuses."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow import MlflowClient
 
-from pipelines.config import PromotionOptions
+from pipelines.config import ComparisonOptions, PromotionOptions
 from pipelines.errors import PromotionError
 from pipelines.evaluation.summary import signed
-from pipelines.tracking.registered import aliased
-from pipelines.tracking.runs import CHALLENGER, CHAMPION
 from pipelines.tracking.store import explained
+from schemas.manifest import Manifest
+
+VERDICTS = "promotion.json"
+"""The artifact of a run: what the gate said of its version, the last time it was asked."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def judge(
     where = f"{options.metric} on test/{options.slice}"
     slices = metrics.get("test", {})
     for key, name, known in (
-        ("slice", options.slice, slices),
+        *(("slice", name, slices) for name in (options.slice, *options.against_champion)),
         ("metric", options.metric, slices.get(options.slice, {})),
     ):
         if known and name not in known:
@@ -74,7 +77,37 @@ def judge(
         level = champion.metrics[options.slice][options.metric]["value"]
         difference = champion.differences[options.slice][options.metric]
         verdicts.append(keeps_level(options, where, value, champion.version, level, difference, "examples"))
+        verdicts += compare(options, champion)
     return verdicts
+
+
+def compare(options: PromotionOptions, champion: Rival) -> Iterator[Verdict]:
+    """Each slice that is to be held against the champion, by its paired difference."""
+    for slice_, asked in options.against_champion.items():
+        where = f"{options.metric} on test/{slice_}"
+        level = champion.metrics.get(slice_, {}).get(options.metric, {}).get("value")
+        difference = champion.differences.get(slice_, {}).get(options.metric)
+        if level is None or difference is None or difference["value"] is None:
+            yield Verdict(f"champion_{slice_}", True, f"{where} is not compared: no test example falls in that slice")
+        else:
+            yield _compared(where, slice_, asked, champion.version, level, difference)
+
+
+def _compared(
+    where: str, slice_: str, asked: ComparisonOptions, version: str, level: float, difference: Mapping[str, Any]
+) -> Verdict:
+    # Too few users for an interval: what was found has to do.
+    bound = "value" if difference["low"] is None else asked.bound
+    deciding, least = difference[bound], -asked.max_loss * level
+    end = {"value": "the difference itself", "low": "the interval's lower end", "high": "the interval's upper end"}
+    return Verdict(
+        f"champion_{slice_}",
+        # Published ends are rounded to six digits.
+        deciding >= least - 1e-6,
+        f"{where} must not fall by more than {-least:.4f} below the champion's (version {version}, {level:.4f} on the "
+        f"same examples, less {asked.max_loss:.0%}): paired difference {signed(difference)} over {difference['n']} "
+        f"users, {end[bound]} decides",
+    )
 
 
 def judge_classifier(
@@ -125,7 +158,19 @@ def require(verdicts: Sequence[Verdict], name: str, version: str) -> list[dict[s
             f"version {version} of {name} stays challenger: {'; '.join(refused)}; "
             "train a better model or change the promotion section"
         )
-    return [{"check": v.check, "passed": v.passed, "detail": v.detail} for v in verdicts]
+    return [asdict(verdict) for verdict in verdicts]
+
+
+@explained()
+def keep_verdicts(client: MlflowClient, run_id: str, verdicts: Sequence[Verdict], rival: Rival | None) -> None:
+    """Put what the gate said into the run of the version that it judged, whether it opened or not."""
+    told = {
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "passed": all(verdict.passed for verdict in verdicts),
+        "champion": rival.version if rival else None,
+        "checks": [asdict(verdict) for verdict in verdicts],
+    }
+    client.log_dict(run_id, told, VERDICTS)
 
 
 def judge_audit(state: str) -> Verdict:
@@ -138,10 +183,24 @@ def judge_audit(state: str) -> Verdict:
     )
 
 
-@explained()
-def crown(client: MlflowClient, name: str, version: str) -> None:
-    """Make a version champion. It keeps no challenger alias: there is nothing left to challenge."""
-    client.set_registered_model_alias(name, CHAMPION, version)
-    holder = aliased(client, name, CHALLENGER)
-    if holder is not None and holder.version == str(version):
-        client.delete_registered_model_alias(name, CHALLENGER)
+def judge_rollback(name: str, version: str, rolled_back: str) -> Verdict:
+    """Whether nobody has taken the crown from this very version: `rolled_back` says when, or nothing."""
+    told = "was never"
+    if rolled_back:
+        told = f"was on {rolled_back}; train another, or `thaw rollback --to {version} --model {name}` brings it back"
+    rule = f"a version that was rolled back must not come back by itself, version {version} {told}"
+    return Verdict("not_rolled_back", not rolled_back, rule)
+
+
+def judge_features(audit: Manifest | None) -> Verdict:
+    """Whether the audit found features as served equal to those that training read; `audit` is of its examples."""
+    report = audit.facts.get("audit", {}) if audit else {}
+    checks = [check for check in report.get("checks", []) if check["kind"] == "served"]
+    skipped = [f"{skip['name']}: {skip['why']}" for skip in report.get("skipped", []) if skip["kind"] == "served"]
+    found = [f"{check['checked']} {check['name']}, {check['failed']} differ" for check in checks] or skipped
+    return Verdict(
+        "features_as_served",
+        bool(found) and all(check["passed"] for check in checks),
+        "features as served must equal those of the examples, by the audit: "
+        f"{'; '.join(found) or 'not looked at; run `thaw audit_leakage` and what follows it again'}",
+    )

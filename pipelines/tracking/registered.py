@@ -67,11 +67,11 @@ def records_digest(client: MlflowClient, version: Registered) -> str:
 
 @explained()
 def registered(client: MlflowClient, address: str) -> Registered:
-    """The version that `models:/NAME/VERSION` or `models:/NAME@ALIAS` stands for.
+    """The version that `models:/NAME/VERSION` or `models:/NAME@ALIAS` stands for; `models:/` may be left out.
 
     Raises TrackingError where there is none.
     """
-    match = re.fullmatch(r"models:/([^/:@]+)(?:/(\d+)|@([^/:@]+))", address)
+    match = re.fullmatch(r"(?:models:/)?([^/:@]+)(?:/(\d+)|@([^/:@]+))", address)
     if match is None:
         raise TrackingError(f"a registered model must be models:/NAME/VERSION or models:/NAME@ALIAS, got {address!r}")
     name, version, alias = match.groups()
@@ -89,8 +89,20 @@ def lookup(config: Config, root: str, address: str) -> Registered:
 
 
 def registered_as(model: Dataset) -> str:
-    """The address of the version that a published `model` was registered as."""
-    return f"models:/{model.manifest.notes['name']}/{model.manifest.notes['version']}"
+    """The address of the version that a published `model` was registered as; empty where that is still to be done."""
+    notes = model.manifest.notes
+    return f"models:/{notes['name']}/{notes['version']}" if "version" in notes else ""
+
+
+def require_registered(model: Dataset) -> tuple[str, str, str]:
+    """Name, version and run of a published model. Raises WorkspaceError where it is not registered yet."""
+    notes, dataset = model.manifest.notes, model.manifest.dataset
+    if "version" not in notes:
+        raise WorkspaceError(
+            f"the current `{dataset}` must be registered, MLflow was away when it was made; run "
+            f"`thaw train_{'dropoutnet' if dataset == 'model' else dataset}` again, which only registers it"
+        )
+    return str(notes["name"]), str(notes["version"]), str(notes["run_id"])
 
 
 def require_columns(scorer: Scorer, columns: Iterable[str], model: str, of: str) -> None:

@@ -3,7 +3,9 @@
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from pipelines.features import feature_set
 from pipelines.records.audited import audit_state
 from pipelines.retrieval.fresh import NEW_ITEMS
 from pipelines.retrieval.scorer import FILES
+from pipelines.storage import Dataset, Workspace
+from pipelines.tracking.provenance import LINEAGE, provenance
 from pipelines.tracking.store import connect, explained, model_name
 from schemas.manifest import Manifest
 
@@ -29,17 +33,19 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 AUDIT_TAG = "thaw.audit"
 """Tag of runs and versions: `passed`, or `unaudited`."""
+DIGEST_TAG = "thaw.model_digest"
+"""Tag of versions: the content digest of the published dataset that was registered."""
 FROM_TAG = "thaw.from"
 """Tag of runs that started from a registered version's weights: which."""
 SCORER = "scorer"
 """The logged model's name, and its artifact's."""
-_PACKAGES = Path(__file__).resolve().parents[2]
-_SERVING = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pyarrow", "pydantic", "fsspec", "PyYAML")
-_TYPES = {
+SERVING = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pyarrow", "pydantic", "fsspec", "PyYAML")
+TYPES = {
     "string": DataType.string,
     "float64": DataType.double,
     "list<string>": Array(DataType.string),
-    "list<float32>": Array(DataType.float),
+    # What JSON and Python send: MLflow refuses to take doubles for floats.
+    "list<float32>": Array(DataType.double),
 }
 
 
@@ -76,55 +82,80 @@ class ManifestSource(DatasetSource):  # type: ignore[misc]
 
 
 @explained()
-def log_training(
-    config: Config,
-    root: str,
-    *,
-    scorer: str,
-    records: Manifest,
-    records_path: str,
-    history: Sequence[Mapping[str, float]],
-    trained_from: str = "",
-) -> dict[str, str]:
-    """Log a finished training and register its scorer as `challenger`.
+def log_training(config: Config, workspace: Workspace, model: Dataset, records: Dataset) -> dict[str, str]:
+    """Log a finished training, the published `model`, and register its scorer as `challenger`.
 
-    `scorer` is the folder that `Scorer.save` wrote; `history` one mapping of `epoch` (1, 2, …) and metrics per epoch;
-    `trained_from` the registered version whose weights it started from.
     Returns run_id, model name and version.
     """
-    client = connect(config, root)
-    name = model_name(config)
+    client, name = connect(config, workspace.root), model_name(config)
+    trained_from = model.manifest.facts.get("from", "")
     with mlflow.start_run(run_name=f"{config.name}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, history, records, records_path)
+        log_made_from(client, run_id, config, model.read_json("history")["epochs"], records)
+        mlflow.log_dict(provenance(config, workspace, model), LINEAGE)
         mlflow.set_tags(
             {
-                AUDIT_TAG: audit_state(records),
-                "thaw.audit_digest": records.parents.get("audit", "none"),
+                AUDIT_TAG: audit_state(records.manifest),
+                "thaw.audit_digest": records.manifest.parents.get("audit", "none"),
                 **({FROM_TAG: trained_from} if trained_from else {}),
             }
         )
-        with tempfile.TemporaryDirectory() as folder:
-            # MLflow files an artifact under its folder's name, which has to be the same in every version.
-            local = Path(folder) / SCORER
-            local.mkdir()
-            fs, source = fsspec.core.url_to_fs(scorer)
-            for file in (file for file in FILES.values() if fs.exists(f"{source}/{file}")):
-                fs.get_file(f"{source}/{file}", str(local / file))
+        with local_copy(model.path, SCORER, FILES.values()) as scorer, own_code() as code:
             logged = mlflow.pyfunc.log_model(
                 name=SCORER,
                 python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={SCORER: str(local)},
-                code_paths=[str(_PACKAGES / "schemas"), str(_PACKAGES / "pipelines")],
-                pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _SERVING],
+                artifacts={SCORER: scorer},
+                code_paths=[code],
+                pip_requirements=requirements(SERVING),
                 signature=signature(config),
                 registered_model_name=name,
             )
     version = str(logged.registered_model_version)
-    client.set_registered_model_alias(name, CHALLENGER, version)
-    client.set_model_version_tag(name, version, AUDIT_TAG, audit_state(records))
-    client.update_model_version(name, version, _description(records))
+    introduce(client, name, version, model, _description(records.manifest))
+    client.set_model_version_tag(name, version, AUDIT_TAG, audit_state(records.manifest))
     return {"run_id": run_id, "name": name, "version": version}
+
+
+@contextmanager
+def local_copy(folder: str, name: str, files: Iterable[str]) -> Iterator[str]:
+    """A folder `name` of this machine with those of `files` that a published model in `folder` has.
+
+    MLflow files an artifact under its folder's name, which has to be the same in every version.
+    """
+    with tempfile.TemporaryDirectory() as parent:
+        local = Path(parent) / name
+        local.mkdir()
+        fs, source = fsspec.core.url_to_fs(folder)
+        for file in (file for file in files if fs.exists(f"{source}/{file}")):
+            fs.get_file(f"{source}/{file}", str(local / file))
+        yield str(local)
+
+
+@contextmanager
+def own_code() -> Iterator[str]:
+    """The packages that a registered model is served by, as one zip that Python imports from.
+
+    As folders they would be hundreds of files, which a server is sent, and asked for at every load, one by one.
+    """
+    root = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "thaw.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for name in ("schemas", "pipelines") for path in (root / name).rglob("*.py")):
+                archive.write(file, file.relative_to(root))
+        yield str(path)
+
+
+def requirements(packages: Iterable[str]) -> list[str]:
+    """Packages as installed here, as pip asks for them."""
+    return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
+
+
+def introduce(client: MlflowClient, name: str, version: str, model: Dataset, description: str) -> None:
+    """Describe a new version, and make it the one to be judged next."""
+    client.update_model_version(name, version, description)
+    client.set_model_version_tag(name, version, DIGEST_TAG, model.manifest.content_digest)
+    client.set_registered_model_alias(name, CHALLENGER, version)
 
 
 def log_made_from(
@@ -132,10 +163,9 @@ def log_made_from(
     run_id: str,
     config: Config,
     epochs: Sequence[Mapping[str, float]],
-    records: Manifest,
-    records_path: str,
+    data: Dataset,
 ) -> None:
-    """What a training was made from, in the run that is active: configuration, records by their digest; its epochs."""
+    """What a training was made from, in the run that is active: configuration, `data` by its digest; its epochs."""
     params = [Param(key, str(value)[:6000]) for key, value in flatten(redacted(config.model_dump(mode="json")))]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
@@ -146,13 +176,15 @@ def log_made_from(
         if key != "epoch"
     ]
     log_metrics(client, run_id, metrics)
+    manifest = data.manifest
+    kind = "records" if manifest.dataset == "image_records" else manifest.dataset
     mlflow.log_input(
         # MLflow's own array digests read 10,000 elements; the manifest's covers every byte.
-        MetaDataset(ManifestSource(redacted(records_path)), name="records", digest=records.content_digest[:32]),
+        MetaDataset(ManifestSource(redacted(data.path)), name=kind, digest=manifest.content_digest[:32]),
         context="training",
     )
-    mlflow.set_tags({"thaw.records_digest": records.content_digest, "thaw.code_version": records.code_version})
-    mlflow.log_dict(json.loads(records.to_json()), "records_manifest.json")
+    mlflow.set_tags({f"thaw.{kind}_digest": manifest.content_digest, "thaw.code_version": manifest.code_version})
+    mlflow.log_dict(json.loads(manifest.to_json()), f"{kind}_manifest.json")
 
 
 def _description(records: Manifest) -> str:
@@ -170,7 +202,7 @@ def signature(config: Config) -> ModelSignature:
     if config.model.factors or "item_id" in config.preferences.recent:
         columns[NEW_ITEMS] = "list<string>"
     return ModelSignature(
-        inputs=Schema([ColSpec(_TYPES[kind], name, required=False) for name, kind in columns.items()]),
+        inputs=Schema([ColSpec(TYPES[kind], name, required=False) for name, kind in columns.items()]),
         outputs=Schema(
             [
                 ColSpec(DataType.double, "score"),

@@ -4,6 +4,8 @@ MLflow runs this file itself ("models from code"), so nothing is pickled. It is 
 an effect: MLflow asks for it.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -11,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+# Thaw's own code comes with the registered model, as one file beside this one.
+sys.path[:0] = [str(path) for path in Path(__file__).parent.glob("code/*.zip")]
+
 from pipelines.retrieval.fresh import NEW_ITEMS, with_new_items
 from pipelines.retrieval.scorer import Scorer
-from pipelines.storage import ARROW_TYPES
-from schemas.content import Side
+from pipelines.tracking.frames import as_table, plain
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -33,12 +37,12 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score each row's user with its item."""
-        rows = self._table(model_input, "user")
+        rows = as_table(model_input, self.scorer.columns("user"))
         if NEW_ITEMS in model_input.columns:
-            new = pa.array([_plain(value) for value in model_input[NEW_ITEMS]], pa.list_(pa.string()))
+            new = pa.array([plain(value) for value in model_input[NEW_ITEMS]], pa.list_(pa.string()))
             rows = with_new_items(rows, new)
         users = self.scorer.embed("user", rows)
-        items = self.scorer.embed("item", self._table(model_input, "item"))
+        items = self.scorer.embed("item", as_table(model_input, self.scorer.columns("item")))
         scores = self.scorer.score_pairs(users, items)
         return pd.DataFrame(
             {
@@ -48,23 +52,6 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 "item_embedding": [row.tolist() for row in items],
             }
         )
-
-    def _table(self, frame: pd.DataFrame, side: Side) -> pa.Table:
-        """A side's columns as Arrow; those that the caller left out are all missing."""
-        arrays = {}
-        for name, kind in self.scorer.columns(side).items():
-            values = [None] * len(frame)
-            if name in frame.columns:
-                values = [_plain(value) for value in frame[name]]
-            arrays[name] = pa.array(values, ARROW_TYPES[kind])
-        return pa.table(arrays)
-
-
-def _plain(value: Any) -> Any:
-    """A pandas cell as Arrow takes it: arrays to lists, NaN to None."""
-    if isinstance(value, np.ndarray | list | tuple):
-        return list(value)
-    return None if pd.isna(value) else value
 
 
 mlflow.models.set_model(ServedModel())

@@ -145,6 +145,7 @@ def world(tmp_path, clicks, asked) -> Workspace:
         },
         as_of={"validation_start": 100},
     )
+    publish(workspace, "records", {})
     notes = {"name": "tiny", "version": "2", "run_id": "r"}
     publish(workspace, "model", {}, facts={"audit": "passed"}, notes=notes)
     return workspace

@@ -24,7 +24,14 @@ from jobs.launch import (
 )
 from pipelines.code import code_version
 from pipelines.config import parse_config
-from pipelines.errors import ConfigError, CorruptDatasetError, LeakageError, PromotionError, WorkspaceError
+from pipelines.errors import (
+    ConfigError,
+    CorruptDatasetError,
+    LeakageError,
+    PromotionError,
+    TrackingError,
+    WorkspaceError,
+)
 from pipelines.storage import Workspace, write_json
 
 MOVIELENS = ["--config", str(ROOT / "conf" / "movielens.yaml")]
@@ -60,6 +67,29 @@ def test_a_job_whose_inputs_have_not_changed_is_not_run_again(workspace) -> None
     again = execute(counting_job(runs), config(), workspace, None)
     assert (len(runs), first.reused, again.reused) == (1, False, True)
     assert first.dataset.manifest == again.dataset.manifest
+
+
+def test_what_could_not_be_registered_is_kept_and_the_same_command_only_registers_it(workspace, capsys) -> None:
+    runs, registered = [], []
+
+    def register(context, dataset):
+        registered.append((context.config.name, dataset.read_json("n")))
+        if len(registered) == 1:
+            raise TrackingError("away")
+        return {"run_id": "r", "version": "3"}
+
+    job = counting_job(runs, register=register)
+    with pytest.raises(TrackingError, match="away"):
+        execute(job, config(), workspace, None)
+    assert "what count made is kept; the same command registers it" in capsys.readouterr().err
+    kept = workspace.current("counts")
+    for _ in range(2):
+        found = execute(job, config(), workspace, None)
+        assert found.reused and found.dataset.manifest.notes == {"run_id": "r", "version": "3"}
+    assert (len(runs), registered) == (1, [("x", 0)] * 2)
+    now = workspace.current("counts")
+    assert now == found.dataset and now.path == kept.path
+    assert now.manifest.content_digest == kept.manifest.content_digest
 
 
 def test_a_section_that_matters_reruns_the_job_and_another_does_not(workspace) -> None:

@@ -7,7 +7,9 @@ from jobs.evaluate_model import JOB as EVALUATE
 from jobs.launch import execute
 from pipelines.config import parse_config
 from pipelines.errors import PromotionError, WorkspaceError
+from pipelines.tracking.promotion import Verdict
 from pipelines.tracking.registered import Registered
+from tests.jobs.conftest import publish
 
 
 @pytest.fixture
@@ -18,6 +20,10 @@ def crowned(workspace, config, knowing, monkeypatch) -> list[str]:
     monkeypatch.setattr(job, "connect", lambda config, root: None)
     monkeypatch.setattr(job, "log_evaluation", lambda *told: None)
     monkeypatch.setattr(job, "crown", lambda client, name, version: made.append(version))
+    monkeypatch.setattr(job, "rolled_back", lambda client, name, version: "")
+    monkeypatch.setattr(job, "keep_verdicts", lambda *told: None)
+    monkeypatch.setattr(job, "judge_features", lambda audit: Verdict("features_as_served", True, ""))
+    monkeypatch.setattr(job, "check_served", lambda *told: Verdict("scores_as_trained", True, ""))
     monkeypatch.setattr(job, "aliased", lambda client, name, alias: Registered("tiny", "1", "passed"))
     execute(EVALUATE, config, workspace, None)
     return made
@@ -31,7 +37,8 @@ def test_a_champion_that_is_worse_on_the_same_examples_is_replaced_and_by_how_mu
     assert crowned == ["2"]
     assert facts["champion"]["version"] == "1"
     assert facts["champion"]["differences"]["all"]["recall@1"]["value"] == 1.0
-    assert "version 1, has 0.5000 on the same examples" in facts["checks"][-1]["detail"]  # place 3 of 3: 1 / log2(4)
+    (kept,) = (check["detail"] for check in facts["checks"] if check["check"] == "keeps_champion_level")
+    assert "version 1, has 0.5000 on the same examples" in kept  # place 3 of 3: 1 / log2(4)
 
 
 def test_a_challenger_that_is_worse_is_refused_whatever_the_champion_was_when_it_was_evaluated(
@@ -70,3 +77,29 @@ def test_a_test_period_without_a_positive_promotes_nobody_and_says_why(
 
 def test_the_gate_s_metric_must_be_one_of_which_more_is_better(config) -> None:
     assert parse_config({**config.model_dump(), "promotion": {"metric": "user_auc"}}).promotion.metric == "user_auc"
+
+
+def test_a_version_that_was_rolled_back_and_one_that_serves_otherwise_are_refused_together(
+    crowned, workspace, config, knowing, monkeypatch
+) -> None:
+    monkeypatch.setattr(Registered, "load", lambda version: knowing())
+    monkeypatch.setattr(job, "rolled_back", lambda client, name, version: "2025-02-01, to version 1")
+    monkeypatch.setattr(job, "check_served", lambda *told: Verdict("scores_as_trained", False, "9 rows differ"))
+    kept = []
+    monkeypatch.setattr(job, "keep_verdicts", lambda client, run_id, verdicts, rival: kept.extend(verdicts))
+    with pytest.raises(
+        PromotionError, match=r"2 was on 2025-02-01, to version 1; .*`thaw rollback --to 2 .*brings it back; 9 rows"
+    ):
+        execute(job.JOB, config, workspace, None)
+    assert crowned == []
+    assert [v.check for v in kept if not v.passed] == ["not_rolled_back", "scores_as_trained"]
+
+
+def test_a_model_that_could_not_be_registered_yet_is_not_judged_and_says_what_registers_it(
+    crowned, workspace, config, monkeypatch
+) -> None:
+    model = workspace.current("model")
+    publish(workspace, "model", {}, facts=model.manifest.facts)
+    execute(EVALUATE, config, workspace, None)
+    with pytest.raises(WorkspaceError, match=r"`model` must be registered.*`thaw train_dropoutnet` again, which only"):
+        execute(job.JOB, config, workspace, None)

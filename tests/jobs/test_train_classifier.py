@@ -110,7 +110,7 @@ def test_a_class_without_training_images_is_refused_and_one_with_a_single_one_no
 
 
 def test_a_chain_goes_on_without_a_class_whose_training_images_cannot_be_read(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(train_classifier, "log_classifier", lambda *args, **told: {})
+    monkeypatch.setattr(train_classifier, "log_classifier", lambda *args, **told: {"run_id": "r"})
     workspace = Workspace.open(str(tmp_path / "out"))
     records = publish_images(workspace, SPLITS, classes=("dark", "light", "lost"))
     with pytest.raises(InputError, match="'lost' has none"):

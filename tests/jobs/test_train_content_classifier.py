@@ -1,15 +1,19 @@
 """Items' content to one of their categories: by training items alone, and as Spark would fit the encoder."""
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from jobs import train_content_classifier as job
 from jobs.launch import execute
 from jobs.train_content_classifier import JOB
 from pipelines.config import ContentOptions, SplitOptions, parse_config
 from pipelines.content.items import fit_items, labelled_items
 from pipelines.errors import ConfigError, InputError
+from pipelines.models.saved_items import SavedItems
 from pipelines.storage import Workspace, write_arrow
 from schemas.content import content_table
 from schemas.manifest import Manifest, TableEntry
@@ -43,6 +47,16 @@ def items(rows=120) -> list[dict]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def registered(monkeypatch, request):
+    """Nothing goes to MLflow, but for the test of that."""
+    if "registered" not in request.node.name:
+        monkeypatch.setattr(job, "log_content_classifier", lambda *told: {"run_id": "r"})
+    yield
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     workspace = Workspace.open(str(tmp_path / "out"))
@@ -69,6 +83,25 @@ def test_a_category_is_told_from_the_other_columns_by_each_family(workspace, fam
     assert "1 items are left out, with none of genre" in capsys.readouterr().err
     state = found.read_json("encoder")
     assert not [spec for spec in state["inputs"] if "genre" in spec["name"]]
+
+
+@pytest.mark.parametrize("family", ["two_layer", "nearest"])
+def test_what_is_registered_tells_labels_from_raw_content_and_takes_missing_values(workspace, family) -> None:
+    options = {"schedule": {"learning_rate": 0.05}, "epochs": 5, "batch_size": 16, "neighbours": {"k": 3}}
+    found = trained(workspace, label="genre", family=family, **options)
+    notes = found.manifest.notes
+    assert (notes["name"], notes["version"]) == ("shop_genre_classifier", "1")
+    served = mlflow.pyfunc.load_model(f"models:/{notes['name']}@challenger")
+    rows = items()[1:41:2]
+    columns = ("tags", "price", "text", "look")
+    frame = pd.DataFrame([{f"item_{name}": row[name] for name in columns} for row in rows])
+    answer = served.predict(frame)
+    assert answer["label"].tolist() == [row["genre"] for row in rows]
+    raw = pa.table({name: pa.array(frame[name].tolist()) for name in frame.columns})
+    saved = SavedItems.load(found.path).probabilities(raw)
+    np.testing.assert_allclose(answer["probabilities"].tolist(), saved, atol=1e-5)
+    (alone,) = served.predict(pd.DataFrame({"item_tags": [["rock-1", "all"]]}))["label"]
+    assert alone == "rock"
 
 
 def test_vectors_that_the_workspaces_own_encoder_made_of_labels_tell_nothing(workspace, capsys) -> None:

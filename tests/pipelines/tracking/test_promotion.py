@@ -10,10 +10,12 @@ import pytest
 
 from pipelines.config import PromotionOptions, parse_config
 from pipelines.errors import ConfigError, TrackingError
-from pipelines.tracking.promotion import Rival, crown, judge, judge_audit
+from pipelines.tracking.champions import crown
+from pipelines.tracking.promotion import Rival, judge, judge_audit, judge_features
 from pipelines.tracking.registered import aliased, registered
 from pipelines.tracking.runs import AUDIT_TAG, CHALLENGER, CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
+from schemas.manifest import Manifest
 
 RAW = {"name": "shop", "seed": 1, "labels": {"rule": "sampled", "positive_actions": ["click"]}}
 
@@ -34,7 +36,8 @@ def met(level) -> Rival:
     return Rival("4", measured(level)["test"], {"all": {"ndcg@10": difference}})
 
 
-def verdicts(champion=None, baseline=0.2, **options) -> dict[str, tuple[bool, str]]:
+def verdicts(champion=None, baseline=0.2, against_champion=None, **options) -> dict[str, tuple[bool, str]]:
+    options["against_champion"] = against_champion or {}
     found = judge(PromotionOptions(**options), measured(0.3), {"popularity": measured(baseline)}, champion)
     return {verdict.check: (verdict.passed, verdict.detail) for verdict in found}
 
@@ -62,6 +65,73 @@ def test_a_refusal_names_the_champion_s_level_on_the_same_examples_and_the_paire
     assert detail.endswith("paired difference -0.1000 [-0.1100, -0.0900]")
 
 
+def met_on(slice_, low, value, high, level=0.4) -> Rival:
+    """A champion like the challenger as a whole, with this paired difference on one slice."""
+    same = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 9}
+    metrics = {**measured(0.3)["test"], slice_: {"ndcg@10": {"value": level}}}
+    there = {"value": value, "low": low, "high": high, "n": 9}
+    return Rival("4", metrics, {"all": {"ndcg@10": same}, slice_: {"ndcg@10": there}})
+
+
+def held_against(rival, slice_="cold_item", **asked) -> tuple[bool, str]:
+    options = PromotionOptions(**({"against_champion": {slice_: asked}} if asked else {}))
+    mine = {"test": {**measured(0.3)["test"], "cold_item": {}, "warm": {}}}
+    found = {v.check: (v.passed, v.detail) for v in judge(options, mine, {}, rival)}
+    return found[f"champion_{slice_}"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "high", "value", "low"),
+    [
+        ((-0.2, -0.1, -0.01), False, False, False),
+        ((-0.2, -0.1, 0.01), True, False, False),
+        ((-0.1, 0.1, 0.2), True, True, False),
+        ((0.0, 0.1, 0.2), True, True, True),
+    ],
+)
+def test_on_new_items_the_chosen_end_of_the_paired_interval_decides(interval, high, value, low) -> None:
+    rival = met_on("cold_item", *interval)
+    assert held_against(rival)[0] is high  # the default: who is shown to be worse is refused
+    for bound, passed in (("high", high), ("value", value), ("low", low)):
+        assert held_against(rival, bound=bound)[0] is passed
+
+
+def test_on_warm_items_two_percent_may_be_lost_and_a_refusal_says_what_decided() -> None:
+    assert held_against(met_on("warm", -0.02, -0.01, -0.007), "warm")[0]
+    passed, detail = held_against(met_on("warm", -0.03, -0.02, -0.009), "warm")
+    assert not passed
+    assert "must not fall by more than 0.0080 below the champion's (version 4, 0.4000 on the same examples" in detail
+    assert "paired difference -0.0200 [-0.0300, -0.0090] over 9 users, the interval's upper end decides" in detail
+
+
+def test_too_few_users_for_an_interval_leave_the_value_to_decide() -> None:
+    assert not held_against(met_on("cold_item", None, -0.1, None))[0]
+    assert held_against(met_on("cold_item", None, 0.0, None))[0]
+
+
+def test_a_slice_without_a_test_example_is_not_compared_and_an_unknown_one_is_refused() -> None:
+    passed, detail = held_against(met_on("warm", 0, 0, 0))
+    assert passed and "not compared: no test example falls in that slice" in detail
+    passed, detail = verdicts(champion=met(0.3), against_champion={"lukewarm": {}})["measured"]
+    assert not passed and "promotion.slice must be one that is measured (all, cold_both), got lukewarm" in detail
+
+
+@pytest.mark.parametrize(
+    ("report", "passed", "says"),
+    [
+        ({"checks": [{"name": "x", "kind": "served", "checked": 9, "failed": 0, "passed": True}]}, True, "0 differ"),
+        ({"checks": [{"name": "x", "kind": "served", "checked": 9, "failed": 2, "passed": False}]}, False, "2 differ"),
+        ({"checks": [], "skipped": [{"name": "x", "kind": "served", "why": "exact"}]}, True, "x: exact"),
+        ({"checks": [{"name": "x", "kind": "rows", "checked": 9, "failed": 0, "passed": True}]}, False, "not looked"),
+        (None, False, "not looked at; run `thaw audit_leakage`"),
+    ],
+)
+def test_features_must_have_been_held_against_what_serving_had(report, passed, says) -> None:
+    audit = None if report is None else Manifest(dataset="audit", tables={}, seed=1, facts={"audit": report})
+    found = judge_features(audit)
+    assert found.passed is passed and says in found.detail
+
+
 def test_a_metric_of_which_less_is_better_gates_nothing() -> None:
     with pytest.raises(ConfigError, match=r"more is better, got calibration_error"):
         parse_config({**RAW, "promotion": {"metric": "calibration_error"}})
@@ -73,7 +143,8 @@ def test_popularity_must_be_beaten_by_the_configured_lift(lift, passed) -> None:
 
 
 def test_nothing_is_no_lift_over_nothing() -> None:
-    nothing = judge(PromotionOptions(min_lift_over_popularity=2), measured(0.0), {"popularity": measured(0.0)}, None)
+    asked = PromotionOptions(min_lift_over_popularity=2, against_champion={})
+    nothing = judge(asked, measured(0.0), {"popularity": measured(0.0)}, None)
     assert [verdict.passed for verdict in nothing] == [True, False]
 
 
@@ -150,6 +221,7 @@ def test_a_server_that_does_not_answer_is_no_absence_and_its_password_stays_out(
 from pipelines.config import parse_config
 from pipelines.errors import ConfigError, TrackingError
 from pipelines.tracking.store import connect
+from schemas.manifest import Manifest
 try:
     connect(parse_config({RAW!r} | {{"tracking": {{"uri": "http://me:hush@127.0.0.1:9"}}}}), {str(tmp_path)!r})
 except TrackingError as error:

@@ -77,9 +77,9 @@ def worker(precision: str) -> None:
 
     from pipelines.config import LossOptions, ModelOptions, TrainingOptions
     from pipelines.models.dropoutnet import build_dropoutnet
+    from pipelines.training.computing import make_deterministic
+    from pipelines.training.computing import precision as in_precision
     from pipelines.training.facts import facts_of
-    from pipelines.training.fit import make_deterministic
-    from pipelines.training.fit import precision as in_precision
     from pipelines.training.objective import Objective
     from pipelines.training.step import make_steps
 

@@ -72,7 +72,7 @@ def contestant(kind: str, family: str, folder: str, line: Any) -> None:
 
     from pipelines.models.classifier import build_classifier
     from pipelines.training.class_step import make_step
-    from pipelines.training.fit import make_deterministic
+    from pipelines.training.computing import make_deterministic
     from pipelines.training.images import LabelledImages, StreamedImages, mean_image
     from pipelines.training.network import CENTRED, Clock, train_epoch
     from pipelines.training.progress import Progress

@@ -54,8 +54,8 @@ def worker(folder: str, batch: int) -> None:
 
     from pipelines.config import LossOptions, ModelOptions, TrainingOptions
     from pipelines.models.dropoutnet import build_dropoutnet
+    from pipelines.training.computing import make_deterministic
     from pipelines.training.facts import facts_of
-    from pipelines.training.fit import make_deterministic
     from pipelines.training.input import open_input
     from pipelines.training.objective import Objective
     from pipelines.training.step import make_steps

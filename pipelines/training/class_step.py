@@ -18,7 +18,7 @@ from pipelines.losses.l2 import l2
 from pipelines.training.augment import Augment
 from pipelines.training.decay import decaying
 from pipelines.training.distribution import ALONE, Devices, check_divides, part_of
-from pipelines.training.run import Stateful
+from pipelines.training.stateful import Stateful
 
 
 class ClassStep(Stateful, Protocol):

@@ -5,11 +5,9 @@ weights, to the bit, on a CPU.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +15,7 @@ from pipelines.config import TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
 from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.computing import make_deterministic, precision
 from pipelines.training.distribution import ALONE, Devices, rows_of, summed
 from pipelines.training.facts import Facts
 from pipelines.training.history import Epoch, History
@@ -99,29 +98,6 @@ def fit(
                     save_if_due(run, checkpoints, steps)
         model.set_weights(run.best.weights)
     return History(tuple(run.epochs), run.best.epoch, MONITOR)
-
-
-def make_deterministic(seed: int) -> None:
-    """Seed every generator and ask the backend for the same result every time. Holds for the whole process."""
-    keras.utils.set_random_seed(derived_seed(seed, "fit"))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
-@contextmanager
-def precision(model: Any, policy: str) -> Iterator[None]:
-    """Within, the model's layers compute in that precision; its weights are float32 all along."""
-    layers = [layer for layer in model._flatten_layers() if layer.dtype_policy.name != policy]
-    before = [layer.dtype_policy for layer in layers]
-    for layer in layers:
-        layer.dtype_policy = policy
-    try:
-        yield
-    finally:
-        for layer, old in zip(layers, before, strict=True):
-            layer.dtype_policy = old
 
 
 def _run_epoch(

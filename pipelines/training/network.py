@@ -22,9 +22,10 @@ from pipelines.models.saved_classifier import in_batches
 from pipelines.training.augment import augment
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.class_step import ClassStep, make_step
+from pipelines.training.computing import make_deterministic, precision
 from pipelines.training.decay import spare_the_rest
 from pipelines.training.distribution import ALONE, Devices, agreed
-from pipelines.training.fit import NAMED, make_deterministic, precision
+from pipelines.training.fit import NAMED
 from pipelines.training.history import Epoch, History
 from pipelines.training.images import Batches, check_labels, mean_image
 from pipelines.training.progress import Progress

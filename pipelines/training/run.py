@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,7 @@ from pipelines.training.checkpoints import Checkpoint, Checkpoints
 from pipelines.training.distribution import ALONE, Devices
 from pipelines.training.history import Epoch
 from pipelines.training.progress import Progress
-
-
-class Stateful(Protocol):
-    """A compiled step."""
-
-    @property
-    def variables(self) -> Sequence[Any]:
-        """All that steps read and change, in an order that follows from model and options: a checkpoint saves it."""
-
-    def settle(self) -> None:
-        """Bring what the steps changed into the variables."""
+from pipelines.training.stateful import Stateful
 
 
 @dataclass(frozen=True)

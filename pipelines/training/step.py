@@ -17,7 +17,7 @@ from pipelines.models.blocks import Lookups, Table
 from pipelines.training.distribution import ALONE, ROWS, Devices, check_divides, part_of, whole_batch
 from pipelines.training.objective import DRAWN, Objective
 from pipelines.training.optimizer import Optimizer
-from pipelines.training.run import Stateful
+from pipelines.training.stateful import Stateful
 
 
 class Steps(Stateful, Protocol):

@@ -9,7 +9,8 @@ import tensorflow as tf
 from pipelines.config import LossOptions, ModelOptions, TrainingOptions
 from pipelines.errors import InputError
 from pipelines.models.dropoutnet import build_dropoutnet
-from pipelines.training.fit import MONITOR, base_rate, fit, logit, precision
+from pipelines.training.computing import precision
+from pipelines.training.fit import MONITOR, base_rate, fit, logit
 from pipelines.training.progress import Progress
 from schemas.fitted import InputSpec
 

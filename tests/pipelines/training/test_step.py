@@ -6,7 +6,7 @@ from keras import ops
 
 from pipelines.config import LossOptions, ModelOptions, TrainingOptions
 from pipelines.models.dropoutnet import build_dropoutnet
-from pipelines.training.fit import make_deterministic
+from pipelines.training.computing import make_deterministic
 from pipelines.training.objective import Objective
 from pipelines.training.optimizer import Optimizer
 from pipelines.training.step import make_steps

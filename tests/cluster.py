@@ -22,7 +22,7 @@ _PDEATHSIG = 1
 T = TypeVar("T")
 
 
-def awaited(found: Callable[[], T | None], what: str, timeout_s: float = 60) -> T:
+def awaited(found: Callable[[], T | None], what: str, timeout_s: float = 120) -> T:
     """What `found` gives as soon as it gives something."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
@@ -36,7 +36,7 @@ def awaited(found: Callable[[], T | None], what: str, timeout_s: float = 60) -> 
 def said_by(address: str) -> Any:
     """The JSON at an address of this machine."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(address, timeout=5) as answer:
+    with direct.open(address, timeout=60) as answer:
         return json.loads(answer.read())
 
 
@@ -77,7 +77,7 @@ def strike(cluster: Cluster, worker: psutil.Process, application: str) -> str:
             process.kill() if certain else process.resume()
         return number if certain else None
 
-    return awaited(struck, "task on the worker")
+    return awaited(struck, "task on the worker", 300)
 
 
 def running(application: str, number: str) -> int:
@@ -91,7 +91,7 @@ def standalone(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     environment = {**os.environ, "SPARK_HOME": str(HOME)}
     for name in ("PYTHONPATH", "SPARK_CONF_DIR", "PYSPARK_GATEWAY_PORT"):
         environment.pop(name, None)
-    environment["SPARK_LOCAL_DIRS"] = str(folder / "local")
+    environment["SPARK_LOCAL_DIRS"] = str(folder / "spark-local")
     environment["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     started: list[subprocess.Popen] = []
 

@@ -78,7 +78,7 @@ class Rows:
         """Parts, with items drawn that are the same everywhere."""
         of, index = self.devices.processes, self.devices.index
         found = []
-        for start in range(start_step * BATCH, self.rows, BATCH):
+        for start in range(0, self.rows, BATCH):
             draw = np.random.default_rng([number, start])
             size = min(BATCH, self.rows - start)
             mine = slice(start + index * size // of, start + (index + 1) * size // of)
@@ -89,8 +89,9 @@ class Rows:
             shared = {ROWS: np.int64(size)} if of > 1 else {}
             found.append((inputs, {**extras, **shared, DRAWN: drawn}))
         signature = tf.nest.map_structure(lambda v: tf.TensorSpec((None, *v.shape[1:])[: v.ndim], v.dtype), found[0])
-        batches = tf.data.Dataset.from_generator(lambda: iter(found), output_signature=signature)
-        return batches.apply(tf.data.experimental.assert_cardinality(len(found)))
+        left = found[start_step:]
+        batches = tf.data.Dataset.from_generator(lambda: iter(left), output_signature=signature)
+        return batches.apply(tf.data.experimental.assert_cardinality(len(left)))
 
 
 def train(devices: Devices, folder: str = "", on_epoch=None) -> dict:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import shlex
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +19,8 @@ import fsspec
 import keras
 import yaml
 
-from jobs.launch import Context, Draft, Job, add_shorthand, find_or_make, lineage, main, relevant
-from pipelines.code import code_version
+from jobs.launch import Context, Draft, Job, add_shorthand, lineage, main, relevant
+from jobs.trials import backend, kept_trial
 from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
 from pipelines.evaluation.ablation import Samples, Variant, compared, from_bytes, rows_of, to_bytes, told, variants_of
@@ -36,7 +35,7 @@ from pipelines.records.audited import require_audit
 from pipelines.retrieval.factors import Factors
 from pipelines.storage import Dataset, write_file, write_json
 from pipelines.training.towers import Trained, needs_factors, train_towers
-from schemas.manifest import Manifest, digest
+from schemas.manifest import Manifest
 
 SPLIT = "validation"
 TRIALS = "ablation_trials"
@@ -136,29 +135,15 @@ class _Trials(ABC):
     def of(self, variant: Variant, seed: int) -> tuple[Samples, Manifest, str]:
         """Its samples, its manifest, and a line about it."""
         config = variant.config.model_copy(update={"seed": seed})
-        made_from = lineage(self.reads(config))
-        key = digest(
-            [
-                TRIALS,
-                seed,
-                self._context.config.seed,
-                relevant(config, self.sections()),
-                [shard.sha256 for shard in self._records.manifest.tables["train"].shards],
-                made_from,
-                keras.backend.backend(),
-                code_version(),
-            ]
-        )
-        outcome = find_or_make(
-            self._context.workspace,
+        shards = [shard.sha256 for shard in self._records.manifest.tables["train"].shards]
+        outcome = kept_trial(
+            self._context,
             TRIALS,
-            key,
+            [seed, self._context.config.seed, relevant(config, self.sections()), shards],
             lambda staging: self._draft(config, staging),
             config=config,
             sections=self.sections(),
-            parents=made_from,
-            force=False,
-            started=time.monotonic(),
+            parents=lineage(self.reads(config)),
         )
         facts = outcome.dataset.manifest.facts
         fs, _ = fsspec.core.url_to_fs(outcome.dataset.path)
@@ -311,7 +296,7 @@ JOB = Job(
     sections=("ablation", "classifier", *SECTIONS),
     run=run,
     needs=needed,
-    depends=lambda config: str(keras.backend.backend()),
+    depends=backend,
     arguments=arguments,
 )
 

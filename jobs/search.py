@@ -24,7 +24,6 @@ from jobs.launch import (
     add_arguments,
     add_shorthand,
     execute,
-    find_or_make,
     guarded,
     job_named,
     lineage,
@@ -33,7 +32,7 @@ from jobs.launch import (
     say,
 )
 from jobs.train_classifier import JOB as TRAIN
-from pipelines.code import code_version
+from jobs.trials import backend, kept_trial
 from pipelines.config import Config, changed, load_config
 from pipelines.errors import ConfigError, InputError
 from pipelines.images.folder_options import infer_images
@@ -227,18 +226,14 @@ class _Trials:
         """The trial, and whether it was found."""
         config = self._context.config
         search = config.search.model_dump(mode="json", exclude={"minutes", "trials", "final_share", "final_epochs"})
-        made_from = lineage(self._context.parents)
-        parts = [TRIALS, config.seed, search, relevant(config, ("classifier",)), options, made_from]
-        outcome = find_or_make(
-            self._context.workspace,
+        outcome = kept_trial(
+            self._context,
             TRIALS,
-            digest([*parts, keras.backend.backend(), code_version()]),
+            [config.seed, search, relevant(config, ("classifier",)), options],
             lambda staging: self._draft(number, changes, attempt),
             config=config,
             sections=("classifier", "search"),
-            parents=made_from,
-            force=False,
-            started=time.monotonic(),
+            parents=lineage(self._context.parents),
         )
         manifest = outcome.dataset.manifest
         self._budget.spent_s += manifest.seconds
@@ -250,7 +245,7 @@ class _Trials:
         accuracy = "given up" if trial["accuracy"] is None else f"{trial['accuracy']:.4f}"
         unsaid = {*_UNSAID, *(NOT_OF_FLAT if kind_of(family) == "flat" else NO_TRICKS)}
         varied = {key: value for key, value in changes.items() if key not in unsaid}
-        said = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in varied.items())
+        said = " ".join(f"{_named(key)}={_short(value)}" for key, value in varied.items())
         self._context.say(f"[{number}] {family:<13} {accuracy:<8}  {said}  ({state})")
         return trial, outcome.reused
 
@@ -284,6 +279,11 @@ class _Trials:
 
 
 _UNSAID = ("family", "epochs", "minutes", "stem", "optimizer.name")
+
+
+def _named(key: str) -> str:
+    """The end of an option's key; its section where the end is `name`, of which there are several."""
+    return key.removesuffix(".name").rpartition(".")[2]
 
 
 def _short(value: Any) -> str:
@@ -425,8 +425,7 @@ JOB = Job(
     parents=("image_records",),
     sections=("name", "search", "classifier", "tracking"),
     run=run,
-    # The backend decides on the weights too.
-    depends=lambda config: str(keras.backend.backend()),
+    depends=backend,
 )
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ import argparse
 import sys
 from typing import Any
 
-import keras
-
 from jobs import processes
 from jobs.launch import Context, Draft, Job, main
 from jobs.processes import together
+from jobs.trials import backend
 from pipelines.config import Config
 from pipelines.errors import ConfigError
 from pipelines.models.costs import costs
@@ -104,8 +103,7 @@ JOB = Job(
     sections=("name", "classifier", "tracking"),
     run=run,
     register=register,
-    # The backend decides on the weights too.
-    depends=lambda config: str(keras.backend.backend()),
+    depends=backend,
     arguments=processes.add_arguments,
     instead=instead,
     after=lambda config, workspace, outcome: processes.after(outcome),

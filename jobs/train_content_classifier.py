@@ -8,10 +8,10 @@ import argparse
 import sys
 from collections import Counter
 
-import keras
 import numpy as np
 
 from jobs.launch import Context, Draft, Job, add_shorthand, main
+from jobs.trials import backend
 from pipelines.config import AugmentOptions
 from pipelines.content.encoder import Encoder
 from pipelines.content.items import counts_by_split, fit_items, labelled_items
@@ -113,8 +113,7 @@ JOB = Job(
     run=run,
     register=register,
     needs=published_sources,
-    # The backend decides on the weights too.
-    depends=lambda config: str(keras.backend.backend()),
+    depends=backend,
     arguments=arguments,
 )
 

@@ -3,11 +3,10 @@
 import argparse
 import sys
 
-import keras
-
 from jobs import processes
 from jobs.launch import Context, Draft, Job, add_shorthand, made_of, main
 from jobs.processes import together
+from jobs.trials import backend
 from pipelines.config import Config
 from pipelines.errors import ConfigError
 from pipelines.models.dropoutnet import DropoutNet
@@ -148,8 +147,7 @@ JOB = Job(
     register=register,
     needs=needed,
     pinned=pinned,
-    # The backend decides on the weights too.
-    depends=lambda config: str(keras.backend.backend()),
+    depends=backend,
     arguments=arguments,
     instead=instead,
     after=lambda config, workspace, outcome: processes.after(outcome),

@@ -15,6 +15,7 @@ from jobs.cli import main
 from jobs.launch import execute
 from pipelines.config import changed, load_config, parse_config
 from pipelines.errors import ConfigError, InputError
+from pipelines.search.space import spaces
 from pipelines.search.trial import Fit, GivenUpError
 from pipelines.storage import Workspace
 from pipelines.training.history import Epoch
@@ -269,3 +270,13 @@ def test_what_cannot_be_searched_is_one_message(workspace, untracked, tmp_path, 
         Image.new("L", (4, 4)).save(empty / name / "1.png")
     assert main(["search", "--out", out, "--data", str(empty), "--minutes", "0"]) == 2
     assert "`search.minutes`: Input should be greater than 0" in capsys.readouterr().err
+
+
+def test_each_option_of_a_trial_is_told_by_a_name_of_its_own() -> None:
+    families = parse_config({**RAW, "search": {"trials": 1}})
+    for family, space in spaces(families, 28, 2).items():
+        keys = [key for key in {**space.fixed, **space.usual, **space.varies} if key not in search._UNSAID]
+        assert len({search._named(key) for key in keys}) == len(keys), family
+    assert [search._named(key) for key in ("width", "schedule.name", "loss.name", "augment.crop")] == [
+        "width", "schedule", "loss", "crop",
+    ]  # fmt: skip

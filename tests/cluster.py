@@ -26,7 +26,7 @@ def awaited(found: Callable[[], T | None], what: str, timeout_s: float = 120) ->
     """What `found` gives as soon as it gives something."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
-        with suppress(OSError, psutil.Error):  # not yet, or no longer
+        with suppress(OSError, ValueError, psutil.Error):  # not yet, or no longer
             if (there := found()) is not None:
                 return there
         time.sleep(0.1)
@@ -92,7 +92,7 @@ def standalone(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     for name in ("PYTHONPATH", "SPARK_CONF_DIR", "PYSPARK_GATEWAY_PORT"):
         environment.pop(name, None)
     environment["SPARK_LOCAL_DIRS"] = str(folder / "spark-local")
-    environment["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    environment["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.master.rest.enabled=false"
     started: list[subprocess.Popen] = []
 
     def start(kind: str, *arguments: str) -> Path:

@@ -56,7 +56,7 @@ def ready_for_records(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _watched(out: str) -> Iterator[None]:
+def _watched(out: str, dataset: str = "records") -> Iterator[None]:
     ended, met, verified = threading.Event(), [], []
 
     def read() -> None:
@@ -66,10 +66,10 @@ def _watched(out: str) -> Iterator[None]:
             last = ended.wait(0.05)
             try:
                 fs.invalidate_cache()
-                for manifest in fs.glob(f"{root}/records/*/{MANIFEST}"):
+                for manifest in fs.glob(f"{root}/{dataset}/*/{MANIFEST}"):
                     open_dataset(fs.unstrip_protocol(manifest).removesuffix(f"/{MANIFEST}")).verify()
                     verified.append(manifest)
-                if current := Workspace(out).current("records"):
+                if current := Workspace(out).current(dataset):
                     current.verify()
             except Exception as error:
                 met.append(error)
@@ -87,6 +87,24 @@ def _watched(out: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def watched() -> Callable[[str], AbstractContextManager[None]]:
+def watched() -> Callable[..., AbstractContextManager[None]]:
     """A reader that opens whatever has a manifest, all the time, and checks every byte of it."""
     return _watched
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Where each job was killed more than once: the table of docs/reliability.md."""
+    reports = [report for state in ("passed", "failed") for report in terminalreporter.stats.get(state, [])]
+    found = [(*value, report.passed) for report in reports for name, value in report.user_properties if name == "fault"]
+    kills = [case for case in found if case[1].startswith("killed")]
+    jobs = list(dict.fromkeys(case[0] for case in found))
+    if len(kills) == len(jobs):
+        return
+    terminalreporter.section(f"{len(found)} faults, {len(kills)} of them kills")
+    terminalreporter.line("| job | killed when so many files were there | of | same digest afterwards |")
+    terminalreporter.line("|---|---|---|---|")
+    for job in jobs:
+        told = ", ".join(sorted(case[2] for case in kills if case[0] == job))
+        passed = [case[4] for case in found if case[0] == job]
+        files = next(case[3] for case in found if case[0] == job)
+        terminalreporter.line(f"| {job} | {told} | {files} | {sum(passed)} of {len(passed)} |")

@@ -83,7 +83,7 @@ def worker(folder: str, batch: int, processes: int, index: int, port: int, cores
 
 def records_of(folder: str) -> Dataset:
     """What `main` has written."""
-    return Dataset(folder, Manifest.model_validate_json(Path(folder, MANIFEST).read_text()))
+    return Dataset(folder, Manifest.from_json(Path(folder, MANIFEST).read_text()))
 
 
 def say(values: list[float]) -> None:

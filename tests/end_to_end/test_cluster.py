@@ -1,4 +1,8 @@
-"""A standalone cluster whose workers cannot do the work is told of in one message, before any work is given to it."""
+"""On a standalone cluster of two workers that have Thaw by the package alone: the datasets of a local session.
+
+`make package` makes the package, spark-submit gives it out. `make test` runs all Spark jobs in one application, and
+kills a worker in the midst of it; with THAW_KILLS set each job is an application of its own too.
+"""
 
 import csv
 import json
@@ -9,13 +13,16 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from jobs import cli
-from tests.cluster import HOME, Cluster, free_port, standalone
+from jobs.launch import SPARK_JOBS, job_dataset
+from pipelines.storage import Workspace
+from tests.cluster import HOME, Cluster, awaited, free_port, said_by, standalone, strike
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -77,6 +84,22 @@ class Place:
         python = str(self.python)
         return kept | {"SPARK_HOME": str(HOME), "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python} | more
 
+    def submitted(self, *job: str, settings: dict[str, str]) -> subprocess.Popen:
+        """A job by spark-submit, as docs/cluster.md has it."""
+        given = [part for key, value in (SETTINGS | settings).items() for part in ("--conf", f"{key}={value}")]
+        package = ["--py-files", f"{self.package}/thaw.zip", f"{self.package}/thaw.py"]
+        command = [HOME / "bin" / "spark-submit", "--master", self.cluster.master, *given, *package, *job]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, env=self.environment(), cwd=self.folder, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        )
+
+    def digests(self, out: str) -> dict[str, str]:
+        """Job -> content digest of what it published."""
+        workspace = Workspace(f"{self.folder}/{out}")
+        found = {name: workspace.current(job_dataset(name)) for name in SPARK_JOBS}
+        return {name: dataset.manifest.content_digest for name, dataset in found.items() if dataset}
+
 
 def write_source(folder: Path) -> None:
     """Ratings, some of which the quality gate sorts out, and items."""
@@ -123,11 +146,35 @@ def place(tmp_path_factory) -> Iterator[Place]:
         yield Place(cluster, folder, make_package(folder / "source"), bare_python(folder / "python"))
 
 
+@dataclass(frozen=True)
+class Struck:
+    """A run that lost a worker: which executor was on it, the exit code, what was said, what Spark noted down."""
+
+    executor: str
+    code: int
+    said: str
+    events: list[dict]
+
+
 @pytest.fixture(scope="module")
-def clean(place, spark) -> Path:
-    """A workspace that holds what the quality gate let pass, in a local session."""
-    assert cli.main(["check_quality", *place.arguments("local")]) == 0
-    return place.folder / "local"
+def runs(place, spark) -> tuple[dict[str, str], Struck]:
+    """What each job made in a local session, and meanwhile a run of all of them on the cluster."""
+    with ThreadPoolExecutor(1) as beside:
+        struck = beside.submit(run_and_strike, place)
+        for name in SPARK_JOBS:
+            assert cli.main([name, *place.arguments("local")]) == 0
+        return place.digests("local"), struck.result()
+
+
+@pytest.fixture(scope="module")
+def local(runs) -> dict[str, str]:
+    """Job -> content digest of what it makes in a local session."""
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def struck(runs) -> Struck:
+    return runs[1]
 
 
 REFUSED = """
@@ -142,15 +189,15 @@ for name, python, arguments in json.load(sys.stdin):
 
 
 @pytest.fixture(scope="module")
-def refused(place, clean) -> dict[str, tuple[int, str]]:
+def refused(place, local) -> dict[str, tuple[int, str]]:
     """Mistake -> exit code and message of a job that ran into it. One driver meets all of them, one after another."""
     altered = place.folder / "altered.zip"
     with zipfile.ZipFile(place.package / "thaw.zip") as ours, zipfile.ZipFile(altered, "w") as theirs:
         for name in ours.namelist():
             theirs.writestr(name, ours.read(name) + (b"# since then\n" if name == "pipelines/bits.py" else b""))
     out = place.folder / "refused"
-    shutil.copytree(clean / "clean", out / "clean")
-    shutil.copy(clean / ".thaw", out)
+    shutil.copytree(place.folder / "local" / "clean", out / "clean")
+    shutil.copy(place.folder / "local" / ".thaw", out)
 
     def case(
         name: str, python: Path = place.python, master: str = place.cluster.master, **more: object
@@ -197,3 +244,68 @@ def test_a_cluster_that_cannot_do_the_work_is_one_message_and_exit_code_2(refuse
     code, said = refused[mistake]
     assert said.startswith(message)
     assert (code, len(said.splitlines())) == (2, 1)
+
+
+@pytest.mark.skipif("THAW_KILLS" not in os.environ, reason="takes two minutes; `make test-faults` has them")
+def test_each_job_is_an_application_of_its_own_and_makes_what_a_local_session_makes(place, local) -> None:
+    for name in SPARK_JOBS:
+        said, _ = (job := place.submitted(name, *place.arguments("alone"), settings={})).communicate(timeout=300)
+        assert job.returncode == 0, said[-3000:]
+    assert place.digests("alone") == local
+
+
+def run_and_strike(place: Place) -> Struck:
+    """All Spark jobs as one application, of which a worker is killed while it runs tasks of build_examples."""
+    events, port = place.folder / "events", free_port()
+    events.mkdir()
+    settings = {
+        "spark.ui.port": port,
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": events,
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+    }
+    chain = ["run", "--until", "write_records", *place.arguments("clustered")]
+    run = place.submitted(*chain, settings={key: str(value) for key, value in settings.items()})
+
+    def ended() -> bool:
+        return run.poll() is not None
+
+    with ThreadPoolExecutor(1) as reading:
+        said = reading.submit(run.stdout.read)
+        try:
+            api = f"http://127.0.0.1:{port}/api/v1/applications"
+            application = awaited(lambda: "" if ended() else f"{api}/{said_by(api)[0]['id']}", "driver", 600)
+            staged = place.folder / "clustered" / "examples"
+            awaited(lambda: staged.exists() or ended() or None, "begin of build_examples", 600)
+            executor = "" if ended() else strike(place.cluster, place.cluster.workers[0], application)
+            code = run.wait(timeout=600)
+        finally:
+            run.kill()
+    (log,) = [path for path in events.iterdir() if not path.name.startswith(".")]
+    return Struck(executor, code, said.result(), [json.loads(line) for line in log.read_text().splitlines()])
+
+
+def test_all_jobs_end_with_the_digests_of_a_local_session_though_a_worker_is_killed_meanwhile(
+    place, local, struck
+) -> None:
+    assert struck.code == 0, struck.said[-3000:]
+    assert len(local) == len(SPARK_JOBS)
+    assert place.digests("clustered") == local
+
+
+def test_the_worker_died_while_tasks_ran_on_it_and_the_other_did_them_again(struck) -> None:
+    ended = [event for event in struck.events if event["Event"] == "SparkListenerTaskEnd"]
+    lost = {
+        (event["Stage ID"], event["Task Info"]["Index"])
+        for event in ended
+        if event["Task End Reason"]["Reason"] == "ExecutorLostFailure"
+        and event["Task Info"]["Executor ID"] == struck.executor
+    }
+    again = {
+        (event["Stage ID"], event["Task Info"]["Index"])
+        for event in ended
+        if event["Task End Reason"]["Reason"] == "Success" and event["Task Info"]["Executor ID"] != struck.executor
+    }
+    assert lost
+    assert lost <= again

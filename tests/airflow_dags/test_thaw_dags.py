@@ -145,6 +145,7 @@ def test_the_day_after_late_data_and_a_day_that_arrives_twice(database, shop) ->
     assert shop.manifest("2025-01-08", "clean").facts["rows"]["duplicates"] > second["duplicates"]
 
 
+@pytest.mark.skipif("THAW_SCHEDULER" not in os.environ, reason="takes minutes; `make test-faults` runs it")
 def test_a_day_without_data_is_skipped_and_publishes_nothing(database, shop) -> None:
     shop.deliver("2025-01-08")
     said = run(database, "thaw_daily", "2025-03-01")

@@ -39,8 +39,8 @@ OF_IMAGES = ("write_image_records", "train_classifier", "evaluate_classifier", "
 ORDER = tuple(dict.fromkeys((STAGES[0], *OF_IMAGES, *STAGES, "train_content_classifier", ABLATE)))
 """Every job, after those that it reads of, but for one: no classifier of so few images passes the gate of
 promote_classifier, which is the code of promote_model."""
-SOME = ORDER if KILLS > 1 else ("write_image_records", "check_quality", "train_dropoutnet")
-"""One of each engine, or all."""
+SOME = ORDER if KILLS > 1 else ("write_image_records",)
+"""What is tried with a full disk and with two runs at once: one job, or all by `make test-faults`."""
 
 
 def faults_of(job: str) -> list[str]:

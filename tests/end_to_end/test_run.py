@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -177,24 +175,3 @@ def test_the_report_is_one_file_that_needs_nothing_else(finished) -> None:
     assert "<link" not in html
     for word in ("Leakage", "cold item", "popularity", "quarantined"):
         assert word in html
-
-
-def test_a_killed_run_leaves_nothing_half_published_and_a_rerun_ends_with_the_same_digests(finished, tmp_path) -> None:
-    whole, _ = finished
-    out = tmp_path / "out"
-    environment = {key: value for key, value in os.environ.items() if key != "THAW_DATA"}
-    command = [str(THAW), "run", *SMALL, "--out", str(out), "--until", "write_records"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not (out / "clean").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert Workspace.open(str(out)).current("clean") is None
-    done = thaw("run", "--until", "write_records", out=out)
-    assert done.returncode == 0, done.stderr[-4000:]
-    mine, theirs = (Workspace.open(str(folder)) for folder in (out, whole))
-    for dataset in ("clean", "preferences", "examples", "audit", "records"):
-        digests = [workspace.current(dataset).manifest.content_digest for workspace in (mine, theirs)]
-        assert digests[0] == digests[1], dataset

@@ -29,6 +29,8 @@ from schemas.manifest import TableEntry
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 
+SHARED = "shared_object_id"
+
 BATCH = 256
 """Rows that a network is given at a time."""
 
@@ -170,8 +172,22 @@ def keras_file(model: Any) -> bytes:
             content = saved.read(name)
             if name == "metadata.json":
                 content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            elif name == "config.json":
+                content = json.dumps(_numbered(json.loads(content), {})).encode()
             kept.writestr(zipfile.ZipInfo(name), content)
     return out.getvalue()
+
+
+def _numbered(config: Any, seen: dict[int, int]) -> Any:
+    """A configuration whose shared objects are counted: Keras names them by where they lie in memory."""
+    if isinstance(config, list):
+        return [_numbered(one, seen) for one in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: seen.setdefault(value, len(seen)) if name == SHARED and value is not None else _numbered(value, seen)
+        for name, value in config.items()
+    }
 
 
 def _saved(save: Callable[[Any], None], ending: str) -> bytes:

@@ -185,10 +185,12 @@ def judge_audit(state: str) -> Verdict:
 
 def judge_rollback(name: str, version: str, rolled_back: str) -> Verdict:
     """Whether nobody has taken the crown from this very version: `rolled_back` says when, or nothing."""
-    told = "was never"
+    # Nothing that passes names the version: it is no part of what a promotion is.
+    told = "this one was never"
     if rolled_back:
-        told = f"was on {rolled_back}; train another, or `thaw rollback --to {version} --model {name}` brings it back"
-    rule = f"a version that was rolled back must not come back by itself, version {version} {told}"
+        back = f"`thaw rollback --to {version} --model {name}` brings it back"
+        told = f"version {version} was on {rolled_back}; train another, or {back}"
+    rule = f"a version that was rolled back must not come back by itself, {told}"
     return Verdict("not_rolled_back", not rolled_back, rule)
 
 

@@ -36,12 +36,13 @@ def check_served(version: Registered, model: Dataset, records: Dataset, examples
     trained = scores_of_records(Scorer.load(model.path), records, rows)
     served = served_scores(version, rows)
     off = np.abs(served - trained) > TOLERANCE * np.maximum(1, np.abs(trained))
-    detail = f"{version.uri} must score raw values as the trained towers score their records"
+    detail = "the registered model must score raw values as the trained towers score their records"
     if off.any():
         first = int(np.argmax(off))
         detail += (
-            f", {int(off.sum())} of {len(off)} test examples differ, such as {rows['example_id'][first]}: served "
-            f"{served[first]:.6f}, trained {trained[first]:.6f}; `thaw train_dropoutnet --force` registers it anew"
+            f"; of {version.uri} {int(off.sum())} of {len(off)} test examples differ, such as "
+            f"{rows['example_id'][first]}: served {served[first]:.6f}, trained {trained[first]:.6f}; "
+            "`thaw train_dropoutnet --force` registers it anew"
         )
     else:
         detail += f": {len(off)} test examples do, to {TOLERANCE}"

@@ -87,7 +87,7 @@ def test_a_file_that_was_cut_off_is_one_message_and_the_whole_one_makes_the_run_
     job, dataset, file, said, run, whole
 ) -> None:
     names = {"log": file} if "log" in file else {"archive": file} if "images" in file else {}
-    code, told, workspace = run(job, {file: (whole / file).stat().st_size * 2 // 3}, **names)
+    code, told, workspace = run(job, {file: (whole / file).stat().st_size // 2}, **names)
     assert code == 2, told
     assert said in told
     assert "Traceback" not in told

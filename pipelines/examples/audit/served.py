@@ -61,7 +61,7 @@ def check_served(
 def _compared(
     features: SideFeatures, rows: Sequence[Row], tables: Tables, config: Config, fitted: Fitted, moment: Moment
 ) -> Iterator[str | None]:
-    """Per example what differs, empty where nothing does; None of one whose content is newer than what was served."""
+    """Per example what differs, empty where nothing does; None of one whose content that day's job had not read."""
     side = features.side
     key, ids = f"{side}_id", {row[f"{side}_id"] for row in rows}
     then = as_it_stood(tables, moment)
@@ -72,7 +72,7 @@ def _compared(
         served = serving_items(then, config, fitted, moment)
     held = {row[key]: row for row in rows_of(only(served, key, ids))}
     versions = only(tables.users if side == "user" else tables.items, key, ids)
-    changes = rows_of(versions.where(F.col("valid_from") > moment.served_from).select(key, "valid_from"))
+    changes = rows_of(versions.where(F.col("valid_from") > moment.known_by).select(key, "valid_from"))
     for row in rows:
         if any(change[key] == row[key] and change["valid_from"] <= row["event_time"] for change in changes):
             yield None
@@ -85,9 +85,9 @@ def _compared(
 
 
 def as_it_stood(tables: Tables, moment: Moment) -> Tables:
-    """What that day's job could read: events before its boundary that had landed, and content up to its end."""
+    """What that day's job could read: events before its boundary, and content, that had landed when it began."""
     log = tables.interactions.where((F.col("event_time") < moment.as_of) & (F.col("available_time") <= moment.known_by))
-    items, users = (part.where(F.col("valid_from") <= moment.served_from) for part in (tables.items, tables.users))
+    items, users = (part.where(F.col("valid_from") <= moment.known_by) for part in (tables.items, tables.users))
     return Tables(log, items, users)
 
 

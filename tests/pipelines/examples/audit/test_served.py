@@ -3,7 +3,11 @@
 from pyspark.sql import functions as F
 
 from pipelines.examples.audit.report import Skipped
-from pipelines.examples.audit.served import check_served
+from pipelines.examples.audit.served import as_it_stood, check_served
+from pipelines.examples.tables import Tables
+from pipelines.preferences.clock import Moment
+
+MINUTE = 60_000_000
 
 
 def test_features_that_differ_from_what_serving_held_are_named_with_both_values(world, make_config) -> None:
@@ -20,3 +24,19 @@ def test_features_that_differ_from_what_serving_held_are_named_with_both_values(
     of_whoever_asks = make_config(preferences={"accuracy": "exact"})
     (skipped,) = check_served(altered, world.tables, of_whoever_asks, world.fitted, 20)
     assert isinstance(skipped, Skipped) and skipped.kind == "served"
+
+
+def test_content_that_changed_once_the_days_job_had_begun_is_in_no_snapshot_and_its_examples_are_left_out(
+    world,
+) -> None:
+    days = world.built.examples.where("split != 'train'").select("as_of").distinct()
+    # After the landing delay of an hour, before the snapshot is served.
+    changed = world.tables.items.dropDuplicates(["item_id"]).crossJoin(days).withColumns(
+        {"valid_from": F.col("as_of") + 90 * MINUTE, "category": F.lit("new")}
+    ).drop("as_of")  # fmt: skip
+    tables = Tables(world.tables.interactions, world.tables.items.unionByName(changed), world.tables.users)
+    as_of = days.agg(F.min("as_of")).first()[0]
+    then = as_it_stood(tables, Moment(as_of, as_of + 60 * MINUTE, as_of + 120 * MINUTE))
+    assert then.items.where("category = 'new'").count() == 0
+    _, item = check_served(world.built.examples, tables, world.config, world.fitted, 20)
+    assert isinstance(item, Skipped)

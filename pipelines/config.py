@@ -1287,11 +1287,12 @@ def _from_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-_SECRET_KEY = re.compile(r"secret|password|passwd|token|credential|account\.key|access\.key", re.IGNORECASE)
+_SECRET = r"secret|password|passwd|token|credential|signature|(?:account|access|api|private)[._-]?key"
+_SECRET_KEY = re.compile(rf"{_SECRET}|\.(?:.*[._-])?key$", re.IGNORECASE)
+"""The last: an engine's setting, such as fs.s3a.encryption.key. No option of ours has a dot in its name."""
 _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+(?=@)")
 _ASSIGNED = re.compile(
-    r"((?:secret|password|passwd|token|credential|signature|account[._-]?key|access[._-]?key|api[._-]?key|[?&]sig)"
-    r"[\w.-]*=)[^\s&;,'\"]+",
+    rf"((?:{_SECRET}|[?&]sig|\.key(?==))[\w.-]*=)[^\s&;,'\"]+",
     re.IGNORECASE,
 )
 """In an address or an option of Java: `?token=x`, `-Djavax.net.ssl.keyStorePassword=x`."""

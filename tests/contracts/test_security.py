@@ -216,9 +216,23 @@ def test_credentials_are_shown_nowhere_in_an_address_or_an_option(address) -> No
     assert "hush" not in json.dumps(redacted({"a": [{"b": address}]}))
 
 
-@pytest.mark.parametrize("key", ["spark.hadoop.fs.s3a.secret.key", "password", "API_TOKEN", "fs.azure.account.key.x"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "spark.hadoop.fs.s3a.secret.key",
+        "password",
+        "API_TOKEN",
+        "fs.azure.account.key.x",
+        "spark.hadoop.fs.gs.auth.service.account.private.key",
+        "fs.s3a.encryption.key",
+        "api_key",
+        "apiKey",
+        "private_key",
+    ],
+)
 def test_what_a_key_names_a_secret_is_shown_nowhere(key) -> None:
     assert redacted({key: "hush", "other": 1}) == {key: "…", "other": 1}
+    assert redacted(f"-D{key}=hush -Dother=1") == f"-D{key}=… -Dother=1"
 
 
 def test_what_is_no_secret_is_left_alone() -> None:
@@ -230,6 +244,8 @@ def test_what_is_no_secret_is_left_alone() -> None:
         "a=b",
     ]
     assert [redacted(text) for text in plain] == plain
+    options = {"event_key": "user_id", "key": "a", "spark.sql.keyring": "b", "kind": "monkey"}
+    assert redacted(options) == options and redacted("event_key=a") == "event_key=a"
 
 
 def test_neither_a_message_nor_a_traceback_of_ours_shows_credentials(capsys) -> None:

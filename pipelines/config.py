@@ -1154,7 +1154,8 @@ class Config(Options):
         if not isinstance(source, dict) or not isinstance(split, dict):
             return raw
         as_of, lengths = source.get("as_of"), [split.get(f"{name}_length") for name in ("test", "validation")]
-        if as_of is None or None in lengths or split.get("test_start") is not None:
+        dates = [split.get(f"{name}_start") for name in ("test", "validation")]
+        if as_of is None or None in lengths or dates != [None, None]:
             return raw
         try:
             end = utc_microseconds(str(as_of), "source.as_of")

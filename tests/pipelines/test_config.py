@@ -195,6 +195,10 @@ def test_splits_by_length_are_counted_back_from_the_day_that_the_log_is_read_as_
             {"split": {**DAY["split"], "test_start": "2025-02-01", "validation_start": "2025-01-01"}},
             "splits must be given by dates or by lengths, got both",
         ),
+        (
+            {"split": {**DAY["split"], "validation_start": "2025-01-01"}},
+            "validation_start and test_start must be given together",
+        ),
     ],
 )
 def test_a_day_or_lengths_that_cannot_be_meant_are_refused(sections, message) -> None:

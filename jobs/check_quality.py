@@ -142,13 +142,15 @@ def require_landed(config: Config, now_s: float) -> None:
 
 
 def require_day(log: DataFrame, total: gate.Tally, config: Config) -> None:
-    """Raises EmptyDayError where nothing happened in the last period before `source.as_of`."""
-    horizon, period = config.horizon, config.preferences.period
+    """Raises EmptyDayError where nothing happened in the last day, or longer period, before `source.as_of`."""
+    horizon = config.horizon
     if horizon is None:
         return
-    if not total.out or not events_of_last_period(log, horizon, parse_duration(period)):
+    # A shop may sleep for a period of hours; days are what a schedule asks for.
+    back = max(config.preferences.period, "1d", key=parse_duration)
+    if not total.out or not events_of_last_period(log, horizon, parse_duration(back)):
         raise EmptyDayError(
-            f"the log must have events of the {period} before {config.source.as_of}, it has none that arrived by "
+            f"the log must have events of the {back} before {config.source.as_of}, it has none that arrived by "
             f"{config.preferences.landing_delay} after it; deliver them and run the day again, or go on: the next "
             "day's run reads whatever has arrived by then"
         )

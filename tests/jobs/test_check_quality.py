@@ -419,6 +419,8 @@ def test_a_day_without_data_and_one_that_has_not_landed_are_told(spark, tmp_path
     for as_of in ("2023-11-25", "2000-01-01"):
         assert run(config, data, tmp_path / "out", "--as-of", as_of) == 4
         assert f"the log must have events of the 1d before {as_of}, it has none" in capsys.readouterr().err
+    # Nothing happened in the last six hours, but in the day.
+    assert run(config, data, tmp_path / "six", "--as-of", "2023-11-15T06:00", "--set", "preferences.period=6h") == 0
     assert run(config, data, tmp_path / "out", "--as-of", "2099-01-01") == 2
     assert "source.as_of must be a moment whose events have landed, got 2099-01-01" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "clean").glob("*/manifest.json"))

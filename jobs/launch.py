@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster import cluster_fault
+from pipelines.cluster import cluster_fault, is_sparks
 from pipelines.code import code_version
 from pipelines.config import Config, load_config, redacted
 from pipelines.errors import InputError, ThawError, TrackingError, WorkspaceError
@@ -507,13 +507,14 @@ def guarded(action: Callable[[], int]) -> int:
         say(f"thaw: interrupted; {_RESUMES}")
         return 130
     except Exception as error:
+        # It asks first: what a worker that cannot be started says may be "Permission denied", of its Python.
+        if fault := cluster_fault(error):
+            say(f"thaw: {fault}; {_RESUMES}")
+            return InputError.exit_code
         for numbers, rule, remedy in _OF_THE_DISK:
             if said := what_the_disk_says(error, numbers):
                 say(f"thaw: {rule}, the system says: {said}; {remedy}; {_RESUMES}")
                 return InputError.exit_code
-        if fault := cluster_fault(error):
-            say(f"thaw: {fault}; {_RESUMES}")
-            return InputError.exit_code
         say(traceback.format_exc().rstrip())
         say("thaw: this is a fault of ours, not of your data; please report it with the lines above")
         return 1
@@ -542,9 +543,9 @@ def what_the_disk_says(error: BaseException, numbers: Sequence[int]) -> str:
     while chained is not None:
         if isinstance(chained, OSError) and chained.errno in said:
             return f"{said[chained.errno]}: {chained.filename}" if chained.filename else said[chained.errno]
-        # What fails in a worker comes back as text, in an error of the engine's own.
-        for text in said.values():
-            if text in str(chained):
+        # What fails in a worker comes back as text, in an error of the engine's own. Others than disks deny permission.
+        for number, text in said.items():
+            if text in str(chained) and (is_sparks(chained) or number not in (errno.EACCES, errno.EPERM)):
                 return text
         chained = chained.__cause__ or chained.__context__
     return ""

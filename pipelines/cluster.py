@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,18 @@ _GIVE_IT = "give spark-submit `--py-files dist/thaw.zip`, or install the same Th
 def is_local(master: str) -> bool:
     """Whether Spark's executors are within the driver."""
     return master.startswith("local")
+
+
+def runs_locally() -> bool:
+    """Whether this process has a session whose executors are within it. Loads no Spark to find out."""
+    context = getattr(sys.modules.get("pyspark"), "SparkContext", None)
+    running = getattr(context, "_active_spark_context", None)
+    return running is not None and is_local(str(running.master))
+
+
+def is_sparks(error: BaseException) -> bool:
+    """Whether this is an error of Spark's own, in which what failed in Java or in a worker is text."""
+    return type(error).__module__.partition(".")[0] in ("pyspark", "py4j")
 
 
 def check_master(master: str, wait_s: float) -> None:
@@ -61,20 +74,32 @@ def cluster_fault(error: BaseException) -> str:
 
     It comes back as text, in an error of Spark's own.
     """
-    for one in _chain(error):
-        if type(one).__module__.partition(".")[0] in ("pyspark", "py4j") and (said := _told(str(one))):
-            return said
+    # Workers of one machine have the driver's code and packages: what they cannot import is a fault of ours.
+    ways = (_pythons_fault,) if runs_locally() else (_pythons_fault, _codes_fault)
+    for one in filter(is_sparks, _chain(error)):
+        for way in ways:
+            if said := way(str(one)):
+                return said
     return ""
 
 
-def _told(text: str) -> str:
-    if found := re.search(rf"{_OTHER_CODE}, \w+; (\S+ has \w+)", text):
-        return f"{_OTHER_CODE} ({code_version()}), {found[1]}; {_GIVE_IT}"
+def _pythons_fault(text: str) -> str:
     if found := re.search(r"different version: ([\d.]+) than that in driver:? ([\d.]+)", text):
         return (
             f"every worker must run the driver's Python, {found[2]}, one runs {found[1]}; set PYSPARK_PYTHON to one "
             f"that all have, or pack the environment (docs/cluster.md)"
         )
+    if found := re.search(r'Cannot run program "([^"]+)"', text):
+        return (
+            f"every worker must have the Python that PYSPARK_PYTHON names, one has no {found[1]}; set it to one that "
+            "all have (docs/cluster.md)"
+        )
+    return ""
+
+
+def _codes_fault(text: str) -> str:
+    if found := re.search(rf"{_OTHER_CODE}, \w+; (\S+ has \w+)", text):
+        return f"{_OTHER_CODE} ({code_version()}), {found[1]}; {_GIVE_IT}"
     if found := re.search(r"ModuleNotFoundError: No module named '([\w.]+)", text):
         if found[1] in PACKAGES:
             return f"every worker must be able to import Thaw, one found no `{found[1]}`; {_GIVE_IT}"
@@ -86,11 +111,6 @@ def _told(text: str) -> str:
         )
     if re.search(rf"Can't get attribute .* on <module '({_OURS})|cannot import name .* from '({_OURS})", text):
         return f"{_OTHER_CODE} ({code_version()}), one has another; {_GIVE_IT}"
-    if found := re.search(r'Cannot run program "([^"]+)"', text):
-        return (
-            f"every worker must have the Python that PYSPARK_PYTHON names, one has no {found[1]}; set it to one that "
-            "all have (docs/cluster.md)"
-        )
     return ""
 
 

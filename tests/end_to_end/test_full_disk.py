@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileOpener
+from pyspark.errors import PySparkException
 
 from jobs.launch import Draft, Job, execute, guarded, what_the_disk_says
 from pipelines.config import parse_config
@@ -109,3 +110,10 @@ def test_other_faults_are_not_taken_for_a_full_disk() -> None:
     wrapped = RuntimeError("while writing")
     wrapped.__cause__ = RuntimeError("Job aborted: java.io.IOException: No space left on device")
     assert what_the_disk_says(wrapped, full) == "No space left on device"
+
+
+def test_a_permission_that_no_disk_denied_is_not_laid_on_the_disk() -> None:
+    forbidden = (errno.EACCES, errno.EPERM)
+    assert what_the_disk_says(RuntimeError("ssh: Permission denied (publickey)"), forbidden) == ""
+    assert what_the_disk_says(PySparkException("java.io.IOException: Permission denied"), forbidden)
+    assert what_the_disk_says(PermissionError(errno.EACCES, "Permission denied", "/x"), forbidden).endswith(": /x")

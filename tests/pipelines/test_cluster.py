@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyspark.errors import PySparkRuntimeError, PythonException
@@ -84,9 +85,16 @@ OTHER_PYTHON = PySparkRuntimeError(
             'java.io.IOException: Cannot run program "/opt/py": error=2',
             r"every worker must have the Python .* no /opt/py",
         ),
+        (
+            'java.io.IOException: Cannot run program "/opt/py": error=13, Permission denied',
+            r"every worker must have the Python .* no /opt/py",
+        ),
     ],
 )
-def test_an_error_that_comes_of_the_workers_is_one_message_and_exit_code_2(last_line, message, capsys) -> None:
+def test_an_error_that_comes_of_the_workers_is_one_message_and_exit_code_2(
+    last_line, message, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("pyspark.SparkContext._active_spark_context", SimpleNamespace(master="spark://host:7077"))
     # Spark raises an error of its own, with what the worker said as text.
     error = PythonException(f"An exception was thrown from the Python worker.\nTraceback …\n{last_line}\n")
     assert guarded(lambda: fails(error)) == 2
@@ -99,6 +107,14 @@ def test_an_error_that_is_ours_is_not_laid_on_the_cluster(capsys) -> None:
     assert cluster_fault(PythonException("ZeroDivisionError: division by zero")) == ""
     assert cluster_fault(ModuleNotFoundError("No module named 'pipelines.nothing'")) == ""
     assert guarded(lambda: fails(PythonException("ZeroDivisionError: division by zero"))) == 1
+
+
+@pytest.mark.parametrize("line", [OTHER_CODE, "ModuleNotFoundError: No module named 'pipelines.nothing'"])
+def test_what_workers_of_this_machine_cannot_import_is_a_fault_of_ours(line, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("pyspark.SparkContext._active_spark_context", SimpleNamespace(master="local[2]"))
+    error = PythonException(f"Traceback …\n{line}\n")
+    assert guarded(lambda: fails(error)) == 1
+    assert "this is a fault of ours" in capsys.readouterr().err
 
 
 def test_a_worker_with_other_sources_says_what_it_has() -> None:

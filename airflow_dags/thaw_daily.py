@@ -1,8 +1,9 @@
 """A day of the log: quality, preference snapshot, the examples whose labels have closed, audit; then an Asset.
 
-Every task sees only what had come into sight by the end of its data interval (`--as-of`), so that a day that is run
-late, again, or in a backfill gives what it would have given then. A day is a workspace of its own, OUT/days/DATE. A day
-without data is skipped, and the next day reads whatever has arrived by then. docs/airflow.md says more.
+Every task from check_quality on sees only what had come into sight by the end of its data interval (`--as-of`), so that
+a day that is run late, again, or in a backfill gives what it would have given then. A day is a workspace of its own,
+OUT/days/DATE. A day without data is skipped, and the next day reads whatever has arrived by then. docs/airflow.md says
+more.
 """
 
 from datetime import datetime, timedelta, timezone
@@ -13,6 +14,13 @@ from thaw_tasks import DAYS, DEFAULT_ARGS, NO_DATA, PARAMS, SETTINGS, job
 
 DAY = "{{ data_interval_end | ds }}"
 """The boundary that the day ends at: all of the day lies before it."""
+MINUTES = (
+    "((var.value.get('thaw_landing_minutes', '') or 60) if params.landing_minutes is none else params.landing_minutes)"
+    " | int(none)"  # text that is no number must fail, and not mean 0
+)
+"""How long after that boundary the data has landed, of a template."""
+WAIT = timedelta(days=8)
+"""Longer than any landing delay."""
 
 with DAG(
     dag_id="thaw_daily",
@@ -22,21 +30,23 @@ with DAG(
     start_date=datetime(2025, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=12),
+    dagrun_timeout=WAIT + timedelta(days=1),  # each task has a limit of its own
     default_args=DEFAULT_ARGS,
     params={
         **PARAMS,
-        "landing_minutes": Param(60, type="integer", minimum=0, description="preferences.landing_delay in minutes"),
+        "landing_minutes": Param(
+            None, type=["null", "integer"], minimum=0, description="preferences.landing_delay in minutes"
+        ),
     },
     tags=["thaw"],
     doc_md=__doc__,
 ) as dag:
     landed = DateTimeSensor(
         task_id="wait_until_landed",
-        target_time="{{ data_interval_end.add(minutes=params.landing_minutes) }}",
+        target_time=f"{{{{ data_interval_end.add(minutes={MINUTES}) }}}}",
         mode="reschedule",
         poke_interval=300,
-        timeout=timedelta(days=1),
+        timeout=WAIT,
         execution_timeout=None,
     )
 

@@ -6,6 +6,9 @@ Where things are comes from the environment of the scheduler and the workers:
     THAW_BIN            the job environment's `bin` folder       (default: THAW_HOME/.venv/bin)
     THAW_SPARK_POOL     the pool of Spark jobs                   (default: default_pool)
     THAW_TRAINING_POOL  the pool of training and evaluation      (default: default_pool)
+    THAW_PY_FILES, THAW_ARCHIVES, THAW_WORKER_PYTHON
+                        on a cluster: spark-submit's --py-files and --archives, and the workers' Python (default: none,
+                        none, THAW_BIN/python)
 
 What is run comes from the DAG's params, else from Airflow's Variables thaw_config, thaw_environment, thaw_data,
 thaw_out and thaw_tracking, else from defaults that work on one machine.
@@ -151,7 +154,12 @@ def job(name, day, settings, *, skip_on=(), **kwargs):
             application_args=[*arguments, *(["--if-configured"] if name in OPTIONAL else [])],
             name=f"thaw {name} {day}",
             spark_binary=str(BIN / "spark-submit"),
-            env_vars={"PYSPARK_PYTHON": str(BIN / "python"), "PYSPARK_DRIVER_PYTHON": str(BIN / "python")},
+            py_files=os.environ.get("THAW_PY_FILES"),
+            archives=os.environ.get("THAW_ARCHIVES"),
+            env_vars={
+                "PYSPARK_PYTHON": os.environ.get("THAW_WORKER_PYTHON", str(BIN / "python")),
+                "PYSPARK_DRIVER_PYTHON": str(BIN / "python"),
+            },
             skip_on=skip_on,
             **kwargs,
         )

@@ -35,10 +35,11 @@ with DAG(
         """The day to train on, and the settings: those that it was made with, or of this run where it names the day."""
         if params["day"]:
             return {"day": params["day"], **settings}
-        days = [event.extra for event in inlet_events[DAYS]]
+        days = [event.extra for event in inlet_events[DAYS] if "day" in event.extra]
         if not days:
             raise AirflowSkipException("no day is published yet; run thaw_daily first")
-        return max(days, key=lambda extra: extra["day"])
+        # Of a day that was published again the last event tells how it was made; max() takes the first that it meets.
+        return {**settings, **max(reversed(days), key=lambda extra: extra["day"])}
 
     names = ("compute_factors", "write_records", "train_dropoutnet", "evaluate_model")
     trained = [job(name, CHOSEN["day"], CHOSEN) for name in names]

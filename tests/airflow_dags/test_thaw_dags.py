@@ -20,7 +20,8 @@ PARSE_S = 5.0
 """Processor time that parsing may take, Airflow's own import left out: the scheduler does it every 30 s."""
 
 PARSE = """
-import json, sys, time
+import json, sys, time, types
+import pendulum
 from pathlib import Path
 from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.providers.apache.spark.operators import spark_submit
@@ -36,6 +37,23 @@ def meaning(message, skip_on):
             raise AirflowException(message)
     except AirflowException as error:
         return type(error).__name__
+
+def lands(param, variable):
+    daily = bag.dags["thaw_daily"]
+    values = {"value": {"thaw_landing_minutes": variable} if variable else {}}
+    template = daily.get_template_env().from_string(daily.get_task("wait_until_landed").target_time)
+    end = pendulum.datetime(2025, 1, 8)
+    return str(template.render(params={"landing_minutes": param}, var=values, data_interval_end=end))[5:16]
+
+def chosen(*extras):
+    events = {thaw_tasks.DAYS.name: [types.SimpleNamespace(extra=extra) for extra in extras]}
+    of_asset = type("Events", (), {"__getitem__": lambda self, asset: events[asset.name]})()
+    choose = bag.dags["thaw_train"].get_task("choose_day").python_callable
+    return choose({"out": "mine"}, params={"day": None}, inlet_events=of_asset)
+
+def submitted(name):
+    task = next(dag.get_task(name) for dag in bag.dags.values() if name in dag.task_ids)
+    return [task.py_files, task._archives, task.env_vars["PYSPARK_PYTHON"], task.env_vars["PYSPARK_DRIVER_PYTHON"]]
 
 print("RESULT" + json.dumps({
     "seconds": seconds,
@@ -58,14 +76,28 @@ print("RESULT" + json.dumps({
     "meanings": [meaning(f"Cannot execute: x. Error code is: {code}.", (4,)) for code in (1, 2, 3, 4)]
                 + [meaning(f"Bash command failed. The command returned a non-zero exit code {code}.", (3,))
                    for code in (1, 2, 3, 4)],
+    "lands": [lands(None, ""), lands(None, "360"), lands(0, "360"), lands(2880, "360")],
+    "waits": [bag.dags["thaw_daily"].get_task("wait_until_landed").timeout / 86400,
+              bag.dags["thaw_daily"].dagrun_timeout.days],
+    "chosen": [chosen({"day": "2025-01-08", "out": "old"}, {"day": "2025-01-08", "out": "new"}, {"by": "hand"},
+                      {"day": "2025-01-07", "out": "older"}), chosen({"day": "2025-01-08"})],
+    "submitted": submitted("build_examples"),
 }))
 """
 
 
 @pytest.fixture(scope="module")
 def parsed(airflow):
-    """What Airflow makes of the folder, with pools that somebody named."""
-    environment = {**airflow, "THAW_SPARK_POOL": "spark", "THAW_TRAINING_POOL": "training"}
+    """What Airflow makes of the folder, with pools and a cluster that somebody named."""
+    environment = {
+        **airflow,
+        "THAW_SPARK_POOL": "spark",
+        "THAW_TRAINING_POOL": "training",
+        "THAW_PY_FILES": "dist/thaw.zip",
+        "THAW_ARCHIVES": "worker.tar.gz#environment",
+        "THAW_WORKER_PYTHON": "./environment/bin/python",
+        "THAW_BIN": "/bin-of-jobs",
+    }
     code = [PYTHON, "-c", PARSE, str(DAGS)]
     done = subprocess.run(code, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -97,6 +129,21 @@ def test_tasks_have_pools_retries_and_a_meaning_for_each_exit_code(parsed) -> No
     assert parsed["skip_on"] == {"check_quality": [4], "promote_model": [3]}
     again, never, skip = "AirflowException", "AirflowFailException", "AirflowSkipException"
     assert parsed["meanings"] == [again, again, never, skip, again, again, skip, again]
+
+
+def test_a_day_is_waited_for_as_long_as_its_data_takes_to_land(parsed) -> None:
+    assert parsed["lands"] == ["01-08 01:00", "01-08 06:00", "01-08 00:00", "01-10 00:00"]
+    sensor, whole_run = parsed["waits"]
+    assert 7 < sensor < whole_run
+
+
+def test_a_training_takes_the_newest_day_as_it_was_last_published(parsed) -> None:
+    assert parsed["chosen"] == [{"day": "2025-01-08", "out": "new"}, {"day": "2025-01-08", "out": "mine"}]
+
+
+def test_workers_of_a_cluster_are_given_thaw_its_packages_and_a_python_of_their_own(parsed) -> None:
+    python = "/bin-of-jobs/python"
+    assert parsed["submitted"] == ["dist/thaw.zip", "worker.tar.gz#environment", "./environment/bin/python", python]
 
 
 def run(environment, dag: str, date: str, **conf: str) -> str:

@@ -5,9 +5,11 @@ ThawError                       1  a fault of ours
 │   ├── ConfigError                the YAML or an option is wrong
 │   ├── SourceError                a source file is missing, unreadable, or not what the YAML says
 │   ├── WorkspaceError             the output folder is something else's, or a needed dataset is not there
-│   ├── TrackingError              MLflow cannot be reached, or does not hold what it should
+│   ├── TrackingError              MLflow does not hold what it should
+│   │   └── UnreachableError   1      its server does not answer: it may be back
 │   ├── CorruptDatasetError        a published file is short, altered or missing
 │   └── DuplicateError             two rows have one identity
+├── LostError                   1  another process of a training is lost or did not come: trying again may do
 ├── EmptyDayError               4  no data of the day that --as-of names: there is nothing to do yet
 ├── StoppedError              143  asked to stop by a scheduler's SIGTERM; 130 by Ctrl-C
 └── GateError                   3  a gate refused: quality, leakage, shuffle, test, promotion
@@ -46,7 +48,13 @@ class WorkspaceError(InputError):
 
 
 class TrackingError(InputError):
-    """MLflow cannot be reached, or does not hold what it should."""
+    """MLflow does not hold what it should."""
+
+
+class UnreachableError(TrackingError):
+    """MLflow's server does not answer; trying again may do, hence the exit code."""
+
+    exit_code = 1
 
 
 class CorruptDatasetError(InputError):
@@ -55,6 +63,10 @@ class CorruptDatasetError(InputError):
 
 class DuplicateError(InputError):
     """Two rows have one identity."""
+
+
+class LostError(ThawError):
+    """Another process of a training is lost, or did not come in time; trying again may do."""
 
 
 class EmptyDayError(ThawError):

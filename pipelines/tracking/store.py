@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from pipelines.config import Config, redacted
-from pipelines.errors import ConfigError, TrackingError
+from pipelines.errors import ConfigError, TrackingError, UnreachableError
 
 _SETTINGS = {
     # A progress bar per artifact and a usage ping are noise in a batch job's log.
@@ -43,7 +43,7 @@ def explained() -> Iterator[None]:
     except (MlflowException, RequestException) as error:
         said = redacted(str(error).strip().splitlines()[0])
         if isinstance(error, RequestException) or "failed with exception" in said:
-            raise TrackingError(
+            raise UnreachableError(
                 f"MLflow must be reachable, its server does not answer: {said}; start it, or correct tracking.uri, "
                 "then run the same command"
             ) from None

@@ -13,18 +13,20 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import ConfigError, ThawError
+from pipelines.errors import ConfigError, LostError, ThawError
 
 LOST_AFTER_S = 30
 """Until a host that says nothing any more counts as gone."""
 GRACE_S = 10
 """For a process that fails by itself, to say why with its own message."""
-ANSWER_S = 30
+LOSS_S = 2
+"""For the loss of another process to be noticed where the backend has failed because of it."""
+ANSWER_S = 5
 """For one that has connected, to say who it is."""
 MOST_BYTES = 1 << 20
 POLL_S = 0.5
@@ -67,6 +69,9 @@ class Meeting:
 
     def fail(self, error: BaseException) -> None:
         """Tell the others why this process ends; process 0 ends with the same message then."""
+        if isinstance(error, Exception) and not isinstance(error, ThawError):
+            # A backend's error may say no more than that another process is gone: who, the watch tells, and ends this.
+            self._over.wait(LOSS_S)
         self._over.set()
         known = isinstance(error, ThawError)
         text = str(error) if known else f"process {self.place.index} failed: {error or type(error).__name__}"
@@ -127,7 +132,9 @@ class Peer:
 
 
 def listen(place: Place) -> socket.socket:
-    """Process 0's ear. Raises ConfigError where the address is not this machine's, or taken."""
+    """Process 0's ear. Raises ConfigError where the address is not this machine's, or taken; LostError where its name
+    stays unknown.
+    """
     until = time.monotonic() + place.wait_s
     while True:
         try:
@@ -137,7 +144,8 @@ def listen(place: Place) -> socket.socket:
             if isinstance(error, socket.gaierror) and time.monotonic() < until:
                 time.sleep(POLL_S)
                 continue
-            raise ConfigError(
+            unknown = isinstance(error, socket.gaierror)
+            raise (LostError if unknown else ConfigError)(
                 f"process 0 must be able to listen at --coordinator, {place.host}:{place.port} says: "
                 f"{error.strerror or error}; name an address of the host of process 0, and a free port"
             ) from error
@@ -152,37 +160,37 @@ def gather(
 ) -> Meeting:
     """Process 0: wait for all others. `same`: what must be equal everywhere, name -> value.
 
-    `last_words`: of a process that has ended, what is known of why; else empty. Raises ConfigError where some do not
-    come in time, or one is not of this training.
+    `last_words`: of a process that has ended, what is known of why; else empty. Raises LostError where some do not come
+    in time, ConfigError where one is not of this training.
     """
     peers: dict[int, Peer] = {}
     addresses = {0: f"{place.host}:{free_port(place.host)}"}
     until = time.monotonic() + place.wait_s
-    while len(peers) < place.processes - 1:
-        ear.settimeout(POLL_S)
-        try:
-            connection, _ = ear.accept()
-        except OSError:
-            lacking = sorted(set(range(1, place.processes)) - set(peers))
-            if ended := [words for index in lacking if (words := last_words(index))]:
-                raise _refusal(peers.values(), ended[0]) from None
-            if time.monotonic() < until:
-                continue
-            raise _refusal(
-                peers.values(),
-                f"all {place.processes} processes must come together within {place.wait_s:g} s, process "
-                f"{', '.join(map(str, lacking))} did not; start one with each --process-index, or set --processes",
-            ) from None
-        peer = Peer(connection)
-        said = peer.hear(ANSWER_S)
-        if said.get("thaw") != "process":
-            connection.close()
-            continue
-        wrong = _wrong(place, said, same, peers)
-        if wrong:
-            raise _refusal([*peers.values(), peer], wrong)
-        peers[int(said["index"])] = peer
-        addresses[int(said["index"])] = f"{said['host']}:{said['port']}"
+    try:
+        while len(peers) < place.processes - 1:
+            found = _next(ear, POLL_S)
+            if found is None:
+                lacking = sorted(set(range(1, place.processes)) - set(peers))
+                if ended := [words for index in lacking if (words := last_words(index))]:
+                    raise _refused(peers.values(), ConfigError, ended[0])
+                if time.monotonic() < until:
+                    continue
+                raise _refused(
+                    peers.values(),
+                    LostError,
+                    f"all {place.processes} processes must come together within {place.wait_s:g} s, process "
+                    f"{', '.join(map(str, lacking))} did not; start one with each --process-index, or set --processes",
+                )
+            peer, said = found
+            if wrong := _wrong(place, said, same, peers):
+                raise _refused([*peers.values(), peer], ConfigError, wrong)
+            peers[int(said["index"])] = peer
+            addresses[int(said["index"])] = f"{said['host']}:{said['port']}"
+    except BaseException:
+        # Whoever has come waits for an answer as long as the connection is there.
+        for peer in peers.values():
+            peer.connection.close()
+        raise
     told = {"addresses": [addresses[index] for index in range(place.processes)], "key": key}
     for peer in peers.values():
         peer.say(told)
@@ -194,21 +202,35 @@ def dismiss(place: Place, ear: socket.socket) -> None:
     """Process 0, where there is nothing to do: let all others know as they come, for as long as they may take."""
     until, left = time.monotonic() + place.wait_s, place.processes - 1
     while left and time.monotonic() < until:
-        ear.settimeout(max(until - time.monotonic(), 0.01))
-        with suppress(OSError):
-            peer = Peer(ear.accept()[0])
-            if peer.hear(ANSWER_S):
-                peer.say({"nothing": True})
-                left -= 1
+        if found := _next(ear, max(until - time.monotonic(), 0.01)):
+            found[0].say({"nothing": True})
+            left -= 1
     ear.close()
+
+
+def _next(ear: socket.socket, wait_s: float) -> tuple[Peer, dict[str, Any]] | None:
+    """The next process that comes, and what it says; None where none does in time, or somebody else."""
+    ear.settimeout(wait_s)
+    with suppress(OSError):  # also where one that only knocks is gone before it is looked at
+        connection, _ = ear.accept()
+        try:
+            peer = Peer(connection)
+            said = peer.hear(ANSWER_S)
+        except BaseException:
+            connection.close()
+            raise
+        if said.get("thaw") == "process":
+            return peer, said
+        connection.close()
+    return None
 
 
 def join(place: Place, same: Mapping[str, str]) -> Meeting | None:
     """Another process: find process 0 and say who this is; None where there is nothing to do.
 
-    Raises ConfigError where nobody answers in time, or process 0 refuses.
+    Raises LostError where nobody answers in time, or process 0 ends before all have come; ConfigError where it refuses.
     """
-    peer = Peer(_connection(place))
+    peer = _found(place)
     host = peer.connection.getsockname()[0]
     peer.say(
         {"thaw": "process", "index": place.index, "processes": place.processes, "same": dict(same)}
@@ -222,13 +244,10 @@ def join(place: Place, same: Mapping[str, str]) -> Meeting | None:
     if answer.get("nothing"):
         return None
     if "addresses" not in answer:
-        raise ConfigError(
-            str(
-                answer.get(
-                    "refused", f"process 0 at {place.host}:{place.port} ended before it began; its own message says why"
-                )
-            )
-        )
+        if answer.get("code") == ConfigError.exit_code:
+            raise ConfigError(str(answer["refused"]))
+        ended = f"process 0 at {place.host}:{place.port} ended before it began; its own message says why"
+        raise LostError(str(answer.get("refused", ended)))
     return Meeting(place, {0: peer}, answer, lambda index: "")
 
 
@@ -238,15 +257,17 @@ def free_port(host: str) -> int:
         return int(server.getsockname()[1])
 
 
-def _connection(place: Place) -> socket.socket:
+def _found(place: Place) -> Peer:
+    """Process 0."""
     until, said = time.monotonic() + place.wait_s, ""
     while True:
         try:
-            return socket.create_connection((place.host, place.port), timeout=max(until - time.monotonic(), 0.1))
+            wait_s = max(until - time.monotonic(), 0.1)
+            return Peer(socket.create_connection((place.host, place.port), timeout=wait_s))
         except OSError as error:
             said = error.strerror or str(error)
         if time.monotonic() > until:
-            raise ConfigError(
+            raise LostError(
                 f"the coordinator must answer, {place.host}:{place.port} did not within {place.wait_s:g} s: {said}; "
                 "start process 0 there, or correct --coordinator"
             )
@@ -272,10 +293,10 @@ def _wrong(place: Place, said: Mapping[str, Any], same: Mapping[str, str], peers
     return ""
 
 
-def _refusal(peers: Any, text: str) -> ConfigError:
+def _refused(peers: Iterable[Peer], error: type[ThawError], text: str) -> ThawError:
     for peer in peers:
-        peer.say({"refused": text})
-    return ConfigError(text)
+        peer.say({"refused": text, "code": error.exit_code})
+    return error(text)
 
 
 def _leave(text: str, code: int) -> None:

@@ -147,7 +147,8 @@ def test_a_training_whose_server_is_away_is_kept_and_registered_when_it_is_back(
     another = ["--set", "seed=2", "--set", "training.epochs=1"]
     shop.server.stop()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    assert shop.thaw("train_dropoutnet", *another) == 2
+    # Not 2: trying again may do.
+    assert shop.thaw("train_dropoutnet", *another) == 1
     said = capsys.readouterr().err
     assert "note: MLflow's server does not answer; trying again" in said
     assert "note: what train_dropoutnet made is kept; the same command registers it" in said

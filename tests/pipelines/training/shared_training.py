@@ -137,7 +137,11 @@ def process(port: int, processes: int, index: int) -> dict:
     devices = open_devices(meeting)
     dies = os.environ.get("THAW_TEST_DIE") == str(index)
     # After an epoch: process 0 begins the next one, and waits for this process's part.
-    found = train(devices, os.environ.get("THAW_TEST_SAVED", ""), lambda epoch: os._exit(9) if dies else None)
+    try:
+        found = train(devices, os.environ.get("THAW_TEST_SAVED", ""), lambda epoch: os._exit(9) if dies else None)
+    except BaseException as error:
+        meeting.fail(error)
+        raise
     meeting.end()
     devices.close()
     # What comes after, this process does alone.

@@ -29,15 +29,17 @@ PROGRAM = [sys.executable, "-m", "tests.pipelines.training.shared_training"]
 @contextmanager
 def started(backend: str, *calls: tuple[object, ...], **environ: str) -> Iterator[list[subprocess.Popen]]:
     """Processes of the program; none is left behind."""
-    # Compiling with care would take longer than all else.
+    # Compiling with care would take longer than all else; and on a busy machine XLA is to wait for its own threads.
     cheap = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {cheap}"}
-    environment = {**os.environ, **flags, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
+    cheap += " --xla_cpu_collective_call_terminate_timeout_seconds=500" * (backend == "jax")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = []
     try:
         for call in calls:
-            running.append(subprocess.Popen([*PROGRAM, *map(str, call)], cwd=ROOT, env=environment, **pipes))
+            several = "--xla_force_host_platform_device_count=4 " * (call[0] == "devices")
+            given = {**environment, "XLA_FLAGS": several + cheap}
+            running.append(subprocess.Popen([*PROGRAM, *map(str, call)], cwd=ROOT, env=given, **pipes))
         yield running
     finally:
         for process in running:
@@ -45,10 +47,11 @@ def started(backend: str, *calls: tuple[object, ...], **environ: str) -> Iterato
             process.communicate()
 
 
-def answer(process: subprocess.Popen) -> list[dict]:
-    out, said = process.communicate(timeout=540)
-    assert process.returncode == 0, said[-3000:]
-    return json.loads(out.splitlines()[-1])
+def answers(running: Sequence[subprocess.Popen]) -> list[list[dict]]:
+    """What each told, in order; where one fails, the last words of all: the first to end is not the first to fail."""
+    told = [process.communicate(timeout=540) for process in running]
+    assert not any(process.returncode for process in running), "\n".join(said[-2000:] for _, said in told)
+    return [json.loads(out.splitlines()[-1]) for out, _ in told]
 
 
 def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
@@ -74,14 +77,14 @@ def assert_all_have(expected: dict, found: Sequence[dict]) -> None:
 def test_processes_of_tensorflow_train_what_one_trains(alone) -> None:
     processes, port = int(os.environ.get("THAW_PROCESSES_TESTED", "2")), free_port("127.0.0.1")
     with started("tensorflow", *(("process", port, processes, index) for index in range(processes))) as running:
-        found = [answer(process)[0] for process in running]
+        found = [told for (told,) in answers(running)]
     assert_all_have(alone, found)
 
 
 def test_processes_and_devices_of_jax_train_what_one_trains() -> None:
     port = free_port("127.0.0.1")
     with started("jax", ("devices", 4), *(("process", port, 2, index) for index in range(2))) as running:
-        (one, of_four), *found = (answer(process) for process in running)
+        (one, of_four), *found = answers(running)
     assert_all_have(one, [told for (told,) in found])
     assert_equal_but_for_rounding(one, of_four)
 

@@ -1,13 +1,14 @@
 """Processes that meet: each learns where all are, one that does not belong is refused, and one that is lost is seen."""
 
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
 
 import pytest
 
-from pipelines.errors import ConfigError, InputError
+from pipelines.errors import ConfigError, InputError, LostError
 from pipelines.training import rendezvous
 from pipelines.training.rendezvous import Meeting, Place, dismiss, free_port, gather, join, listen
 
@@ -46,7 +47,7 @@ class Others:
         def come(index) -> None:
             try:
                 self.found[index] = join(at(place, index), same)
-            except ConfigError as error:
+            except (ConfigError, LostError) as error:
                 self.found[index] = str(error)
 
         self.threads = [threading.Thread(target=come, args=(index,)) for index in called]
@@ -116,11 +117,11 @@ def test_one_index_twice_and_another_number_of_processes_are_refused(meeting_pla
 def test_waiting_is_bounded_and_says_who_is_lacking(meeting_place) -> None:
     place, ear = meeting_place(3, wait_s=0.6)
     others = Others(place, 2)
-    with pytest.raises(ConfigError, match=r"3 processes must come together within 0\.6 s, process 1 did not"):
+    with pytest.raises(LostError, match=r"3 processes must come together within 0\.6 s, process 1 did not"):
         gather(place, ear, SAME)
     assert "process 1 did not" in others.all()[2]
     nobody = Place("127.0.0.1", free_port("127.0.0.1"), 2, 1, 0.3)
-    with pytest.raises(ConfigError, match=r"coordinator must answer, .* did not within 0\.3 s: .*start process 0"):
+    with pytest.raises(LostError, match=r"coordinator must answer, .* did not within 0\.3 s: .*start process 0"):
         join(nobody, SAME)
 
 
@@ -139,6 +140,31 @@ def test_what_is_no_process_of_ours_is_ignored(meeting_place) -> None:
         others = Others(place, 1)
         assert gather(place, ear, SAME).peers.keys() == {1}
     assert others.all()[1].told
+
+
+def test_one_that_knocks_and_is_gone_or_says_nothing_costs_seconds_and_no_process(meeting_place, monkeypatch) -> None:
+    monkeypatch.setattr(rendezvous, "ANSWER_S", 0.2)
+    place, ear = meeting_place(2)
+    knock = socket.create_connection((place.host, place.port))
+    knock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    knock.close()  # by a reset: its name cannot be asked for
+    with socket.create_connection((place.host, place.port)):
+        others = Others(place, 1)
+        assert gather(place, ear, SAME).peers.keys() == {1}
+    assert others.all()[1].told
+
+
+def test_what_ends_process_0_while_it_waits_ends_those_that_have_come(meeting_place) -> None:
+    place, ear = meeting_place(3)
+    others = Others(place, 1)
+
+    def interrupt(index) -> str:
+        raise KeyboardInterrupt
+
+    # Process 1 has come, process 2 is waited for.
+    with pytest.raises(KeyboardInterrupt):
+        gather(place, ear, SAME, interrupt)
+    assert "ended before it began" in others.all()[1]
 
 
 def test_where_there_is_nothing_to_do_the_others_are_told(meeting_place) -> None:
@@ -168,6 +194,12 @@ def test_a_lost_process_ends_the_others_and_an_error_travels_with_its_words(meet
     while not left and time.monotonic() < until:
         time.sleep(0.01)
     assert left == [("the loss must stay finite", 2)]
+    left.clear()
+    # The backend fails because the other one is gone: the loss is told, and first.
+    first, second = met()
+    second.peers[0].connection.shutdown(socket.SHUT_RDWR)
+    first.fail(RuntimeError("connection reset by peer"))
+    assert any("process 1 of 2 (127.0.0.1) is lost" in text for text, _ in left)
 
 
 def test_an_address_that_is_not_here_is_a_message() -> None:

@@ -7,6 +7,7 @@ is passed over with a note, and the one before it is taken: nothing is ever mixe
 """
 
 import datetime as dt
+import errno
 import json
 import posixpath
 import time
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config import CheckpointOptions
+from pipelines.errors import WorkspaceError
 from pipelines.storage import Workspace, make_folder, whole_file
 from pipelines.training.stopping import Stopping
 
@@ -78,7 +80,7 @@ class Checkpoints:
         self._steps = 0
         try:
             if self.writes:
-                self._write(checkpoint, f"{epoch:06d}-{step:09d}{_ENDING}")
+                self._write(checkpoint, _name(epoch, step))
         except Exception as error:  # a training that can go on is worth more than its checkpoint
             self.tell(f"note: no checkpoint could be saved in {self.folder} ({error}); training goes on without it")
             return False
@@ -86,9 +88,13 @@ class Checkpoints:
             self._saved_at = time.monotonic()
         return self.writes
 
-    def load(self, variables: Shapes, best: Shapes) -> Checkpoint | None:
-        """The latest that is whole, states this training and has arrays of these shapes; a note of each other one."""
-        found = sorted(name for name in self._names() if name.endswith(_ENDING))
+    def load(self, variables: Shapes, best: Shapes, place: tuple[int, int] | None = None) -> Checkpoint | None:
+        """The latest that is whole, states this training and has arrays of these shapes; a note of each other one.
+
+        `place`: that of this epoch and step or none. Raises WorkspaceError where one is there and storage does not give
+        it: training from an earlier one would remove it.
+        """
+        found = [_name(*place)] if place else sorted(name for name in self._names() if name.endswith(_ENDING))
         for name in reversed(found):
             path = posixpath.join(self.folder, name)
             try:
@@ -96,6 +102,11 @@ class Checkpoints:
                 _require(_shapes(checkpoint.variables) == list(variables), "it is another model's: its shapes differ")
                 _require(_shapes(checkpoint.best) in ([], list(best)), "it is another model's: its shapes differ")
             except _UNREADABLE as error:
+                if _is_of_storage(error):
+                    raise WorkspaceError(
+                        f"the checkpoint {path} must be readable, it cannot be read now: {error}; run the same command "
+                        "when it can, or remove it to go on from the one before"
+                    ) from error
                 self.tell(f"note: the checkpoint {path} is passed over, {error}")
             else:
                 return checkpoint
@@ -155,6 +166,18 @@ def checkpoints_of(
 ) -> Checkpoints | None:
     """Those of a version in the making, under its resume key; None without one."""
     return Checkpoints(workspace.checkpoints(dataset, key), key, options, tell, writes=writes) if key else None
+
+
+def _name(epoch: int, step: int) -> str:
+    return f"{epoch:06d}-{step:09d}{_ENDING}"
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    """Whether a file that is there could not be read, by right or for the moment; damage shows in other errors."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        return False
+    # A damaged directory of a zip file makes zipfile seek before the beginning: EINVAL.
+    return isinstance(error, TimeoutError | ConnectionError) or error.errno not in (None, errno.EINVAL)
 
 
 def _about(key: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import StoppedError, WorkspaceError
-from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.errors import LostError, StoppedError
+from pipelines.training.checkpoints import Checkpoint, Checkpoints, Shapes
 from pipelines.training.distribution import ALONE, Devices
 from pipelines.training.history import Epoch
 from pipelines.training.progress import Progress
@@ -86,36 +86,46 @@ class Run:
 def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any, devices: Devices = ALONE) -> Iterator[Run]:
     """The run that the latest checkpoint holds, its variables put back, or a new one.
 
-    Within, a signal to stop is noted, for `save_if_due` to act on. Raises WorkspaceError where the processes of
-    `devices` found different ones.
+    Within, a signal to stop is noted, for `save_if_due` to act on. Raises LostError where a
+    process of `devices` does not find what process 0 does.
     """
     if checkpoints is None:
         yield Run()
         return
     # Of several processes the one that writes stops, and the others with it.
     with checkpoints.stopping if checkpoints.writes else nullcontext():
-        found = checkpoints.load(_shapes(step.variables), _shapes(model.weights))
-        _require_alike(found, devices)
+        found = _found(checkpoints, _shapes(step.variables), _shapes(model.weights), devices)
         if found is None:
-            yield Run()
-            return
-        for variable, value in zip(step.variables, found.variables, strict=True):
-            variable.assign(value)
-        run = Run.of(found)
-        checkpoints.tell(
-            f"note: training goes on in epoch {run.number} after step {run.step}, as saved {found.told['saved_at']} UTC"
-        )
+            run = Run()
+        else:
+            for variable, value in zip(step.variables, found.variables, strict=True):
+                variable.assign(value)
+            run = Run.of(found)
+            checkpoints.tell(
+                f"note: training goes on in epoch {run.number} after step {run.step}, as saved "
+                f"{found.told['saved_at']} UTC"
+            )
         yield run
 
 
-def _require_alike(found: Checkpoint | None, devices: Devices) -> None:
-    place = [found.told["number"], found.told["step"]] if found else [0, 0]
-    everyones = devices.everyones(np.array(place, np.int64).view(np.uint8))
-    if (everyones != everyones[0]).any():
-        raise WorkspaceError(
-            "all processes of a training must go on from one checkpoint, they found different ones; give them one "
-            "--out that all of them see alike, or remove its .checkpoints"
+def _found(checkpoints: Checkpoints, variables: Shapes, best: Shapes, devices: Devices) -> Checkpoint | None:
+    """The checkpoint that process 0 takes, in every process: what others list may be older than what it lists."""
+    found = None if devices.index else checkpoints.load(variables, best)
+    taken = devices.everyones(_place(found))[0]
+    number, step = (int(value) for value in np.ascontiguousarray(taken).view(np.int64))
+    if devices.index and number:
+        found = checkpoints.load(variables, best, (number, step))
+    if (devices.everyones(_place(found)) != taken).any():
+        raise LostError(
+            "all processes of a training must go on from one checkpoint, some do not find the one of process 0; give "
+            "them one --out that all of them see alike, and run the same command again"
         )
+    return found
+
+
+def _place(found: Checkpoint | None) -> NDArray[np.uint8]:
+    place = [found.told["number"], found.told["step"]] if found else [0, 0]
+    return np.array(place, np.int64).view(np.uint8)
 
 
 def save_if_due(run: Run, checkpoints: Checkpoints | None, step: Stateful) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import CheckpointOptions, parse_config
-from pipelines.errors import ConfigError, StoppedError, WorkspaceError
+from pipelines.errors import ConfigError, LostError, StoppedError, WorkspaceError
 from pipelines.storage import Workspace
 from pipelines.training import checkpoints as module
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
@@ -149,6 +149,21 @@ def test_a_checkpoint_that_cannot_be_written_costs_a_note_and_not_the_training(k
     assert len(said) == 1 and "training goes on without it" in said[0]
 
 
+@pytest.mark.parametrize("error", [TimeoutError("60 s"), PermissionError(13, "denied"), OSError(5, "I/O error")])
+def test_a_checkpoint_that_cannot_be_read_for_the_moment_is_not_passed_over(error, kept, said, monkeypatch) -> None:
+    for number in (1, 2):
+        kept().save(saved(number), 1, number)
+
+    def fails(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.np, "load", fails)
+        with pytest.raises(WorkspaceError, match=r"000001-000000002\.npz must be readable, it cannot be read now"):
+            kept().load(SHAPES, BEST)
+    assert said == [] and kept().load(SHAPES, BEST).told["number"] == 2
+
+
 def test_it_is_time_by_the_clock_by_steps_and_when_asked_to_stop(kept, monkeypatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
@@ -198,17 +213,19 @@ def test_a_signal_is_noted_and_ends_the_training_where_it_saves(number, code, ke
     assert np.array_equal(again.best.weights[0], np.ones(1))
 
 
-def test_processes_that_found_different_checkpoints_do_not_go_on_together(kept) -> None:
+def test_all_processes_go_on_from_the_checkpoint_that_process_0_takes_or_not_at_all(kept) -> None:
     class Others(Alone):
+        index = 1
+
         def everyones(self, local):
-            return np.stack([local, np.array([2, 6]).view(np.uint8)])
+            return np.stack([np.array([2, 6]).view(np.uint8), local])
 
     class Step:
         variables, weights = (keras.Variable(np.ones(2, "float32")),), ()
 
-    for number in (5, 6):
-        kept().save(Run(2, number).saved(Step.variables), 2, number)
-        refused = pytest.raises(WorkspaceError, match="must go on from one checkpoint")
+    for number in (5, 6, 7):
+        kept(keep=9).save(Run(2, number).saved(Step.variables), 2, number)
+        refused = pytest.raises(LostError, match="must go on from one checkpoint")
         with refused if number == 5 else nullcontext(), resumed(kept(), Step(), Step(), Others()) as run:
             assert (run.number, run.step) == (2, 6)
 

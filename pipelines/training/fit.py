@@ -16,7 +16,7 @@ from pipelines.errors import InputError
 from pipelines.models.blocks import derived_seed
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.computing import make_deterministic, precision
-from pipelines.training.distribution import ALONE, Devices, rows_of, summed
+from pipelines.training.distribution import ALONE, Devices, agreed, rows_of, summed
 from pipelines.training.facts import Facts
 from pipelines.training.history import Epoch, History
 from pipelines.training.objective import Objective
@@ -76,8 +76,11 @@ def fit(
         progress = Progress(options.epochs)
         with resumed(checkpoints, steps, model, devices) as run:
             for number in range(run.number, options.epochs + 1):
+                # Asked before an epoch, so that one that was stopped after its last does no more.
+                if run.epochs and number - 1 - run.best.epoch >= max(options.patience, 1):
+                    break
                 model.at((number - 1) / max(options.epochs - 1, 1))
-                epoch = _run_epoch(objective, steps, run, train, validation, progress, checkpoints)
+                epoch = _run_epoch(objective, steps, run, train, validation, progress, checkpoints, devices)
                 run.finish(epoch)
                 progress.line(epoch.line(options.epochs))
                 if on_epoch:
@@ -92,8 +95,6 @@ def fit(
                 rank = (-epoch.metrics[MONITOR] if measures else number,)
                 if rank > run.best.rank:
                     run.best = Best(rank, number, model.get_weights())
-                elif number - run.best.epoch >= max(options.patience, 1):
-                    break
                 if number < options.epochs:
                     save_if_due(run, checkpoints, steps)
         model.set_weights(run.best.weights)
@@ -108,6 +109,7 @@ def _run_epoch(
     validation: Rows | None,
     progress: Progress,
     checkpoints: Checkpoints | None,
+    devices: Devices,
 ) -> Epoch:
     """Train on what is left of a pass, evaluate, check. Speed and waiting are of the training alone."""
     number = run.number
@@ -125,6 +127,7 @@ def _run_epoch(
     metrics = {"loss": float(loss_sum / max(rows, 1)), **_told(objective)}
     if validation is not None:
         metrics |= {f"validation_{name}": value for name, value in evaluate(objective, steps, validation).items()}
+    metrics = agreed(devices, metrics)
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise InputError(

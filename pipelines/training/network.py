@@ -89,6 +89,7 @@ def train_network(
         raise InputError("a classifier must have training rows, there are none; put some into the split train")
     for piece in train.pieces():
         check_labels(piece.ids, piece.labels, classes)
+    _check_shared(options.batch_size, train.rows, devices.parts)
     make_deterministic(seed)
     of_images = isinstance(train.inputs[0], int)
     if of_images and options.augment.crop >= min(train.inputs[:2]):
@@ -105,8 +106,20 @@ def train_network(
         rates = schedule(options.schedule, options.epochs * batches.steps)
         step = make_step(model, options, optimizer, rates, augment(options.augment, seed), devices)
         with resumed(checkpoints, step, model, devices) as run:
-            history = _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints, devices)
-    return TrainedNetwork(model, history)
+            _epochs(model, step, optimizer, run, batches, validation, options, on_epoch, checkpoints, devices)
+        model.set_weights(run.best.weights)
+    return TrainedNetwork(model, History(tuple(run.epochs), run.best.epoch, MONITOR))
+
+
+def _check_shared(batch_size: int, rows: int, parts: int) -> None:
+    """Raises ConfigError where a batch, which is cut to the rows that there are, cannot be shared in equal parts."""
+    if batch_size > rows and rows % parts:
+        most = rows // parts * parts
+        remedy = f"set it to {most}" if most else "leave out --processes and --devices"
+        raise ConfigError(
+            f"`classifier.batch_size` must be a multiple of the processes times their devices, {parts}, got "
+            f"{batch_size}, which is cut to the {rows} training rows that there are; {remedy}"
+        )
 
 
 def scores_of(model: Any, images: Any, batch_size: int = 256) -> npt.NDArray[np.float32]:
@@ -154,9 +167,11 @@ def _epochs(
     on_epoch: Callable[[Epoch], bool | None] | None,
     checkpoints: Checkpoints | None,
     devices: Devices,
-) -> History:
+) -> None:
     progress, clock = Progress(options.epochs, unit="images"), Clock(options, run, batches.steps)
     for number in range(run.number, options.epochs + 1):
+        if run.epochs and not run.step and clock.is_over:
+            break
         metrics = train_epoch(step, run, batches, clock, progress, checkpoints)
         moving = [np.array(weight) for weight in model.trainable_variables] if options.ema else []
         if options.ema:
@@ -173,13 +188,12 @@ def _epochs(
         rank = (metrics.get(MONITOR, number), -metrics.get("validation_loss", 0.0))
         if rank > run.best.rank:
             run.best = Best(rank, number, model.get_weights())
-        if (on_epoch and on_epoch(epoch)) or clock.is_over:
-            break
         for weight, value in zip(model.trainable_variables, moving, strict=False):
             weight.assign(value)
-        save_if_due(run, checkpoints, step)
-    model.set_weights(run.best.weights)
-    return History(tuple(run.epochs), run.best.epoch, MONITOR)
+        if on_epoch and on_epoch(epoch):
+            break
+        if number < options.epochs and not clock.is_over:
+            save_if_due(run, checkpoints, step)
 
 
 def train_epoch(

@@ -86,7 +86,7 @@ class Run:
 def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any, devices: Devices = ALONE) -> Iterator[Run]:
     """The run that the latest checkpoint holds, its variables put back, or a new one.
 
-    Within, a signal to stop is noted, for `save_if_due` to act on. Raises LostError where a
+    Within, a signal to stop is noted, for `save_if_due` to act on, and at the end for this. Raises LostError where a
     process of `devices` does not find what process 0 does.
     """
     if checkpoints is None:
@@ -106,6 +106,9 @@ def resumed(checkpoints: Checkpoints | None, step: Stateful, model: Any, devices
                 f"{found.told['saved_at']} UTC"
             )
         yield run
+        # The last epoch is done, and nothing behind it would ask.
+        if checkpoints.stopping.asked:
+            _save(run, checkpoints, step)
 
 
 def _found(checkpoints: Checkpoints, variables: Shapes, best: Shapes, devices: Devices) -> Checkpoint | None:

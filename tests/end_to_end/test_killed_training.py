@@ -78,9 +78,15 @@ def test_a_job_killed_and_then_stopped_goes_on_and_publishes_the_same(job, tmp_p
         wait_for(out, "000002-000000030", lambda: not ended.is_set())
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=stop, daemon=True).start()
-    assert main(train_dropoutnet.JOB, command) == 143
-    ended.set()
+    # Should the training end first, the signal ends no more than this test.
+    before, stopping = signal.signal(signal.SIGTERM, lambda *_: None), threading.Thread(target=stop, daemon=True)
+    try:
+        stopping.start()
+        assert main(train_dropoutnet.JOB, command) == 143
+    finally:
+        ended.set()
+        stopping.join()
+        signal.signal(signal.SIGTERM, before)
     told = capsys.readouterr().err
     assert f"note: training goes on in epoch {int(left[-1][:6])} after step {int(left[-1][7:16])}, as saved" in told
     assert told.splitlines()[-1].startswith("thaw: training was stopped by SIGTERM in epoch ")

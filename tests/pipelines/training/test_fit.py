@@ -71,6 +71,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_fit() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
 
 
+def test_all_decide_by_what_process_0_measured(monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.training.fit.agreed", lambda devices, metrics: dict.fromkeys(metrics, 7.0))
+    _, history = fitted(Held(64), Held(64, seed=1), TRAINING.model_copy(update={"epochs": 2}))
+    assert history.best_epoch == 1 and set(history.epochs[1].metrics.values()) == {7.0}
+
+
 def test_without_validation_rows_every_epoch_is_run_and_the_last_kept() -> None:
     _, history = fitted(Held(200), training=POINTWISE.model_copy(update={"patience": 0}))
     assert (len(history.epochs), history.best_epoch) == (3, 3)

@@ -6,6 +6,7 @@ import pytest
 from pipelines.config import ClassifierOptions
 from pipelines.errors import ConfigError, InputError
 from pipelines.storage import Workspace
+from pipelines.training.distribution import Alone
 from pipelines.training.images import LabelledImages, open_images
 from pipelines.training.network import train_network
 from tests.pipelines.training.image_records import CLASSES, publish_images, spots
@@ -78,6 +79,15 @@ def test_nothing_to_train_on_and_labels_of_no_class_are_told() -> None:
     whole = images()
     with pytest.raises(InputError, match=r"a label must be from 0 to 1"):
         trained(train=LabelledImages(whole.ids, whole.images, whole.labels + 1))
+
+
+def test_a_batch_that_is_cut_to_rows_that_cannot_be_shared_is_told_with_a_way_out() -> None:
+    class Two(Alone):
+        parts = 2
+
+    options = ClassifierOptions(family="linear", batch_size=102)
+    with pytest.raises(ConfigError, match=r"got 102, which is cut to the 101 training rows .*; set it to 100$"):
+        train_network(options, images(101), None, CLASSES, seed=1, devices=Two())
 
 
 def test_labels_of_streamed_images_are_looked_at_too(tmp_path) -> None:

@@ -1,6 +1,8 @@
 """Trainings that are killed, however often and wherever, and go on, come to the weights of one that never was."""
 
+import os
 import random
+import signal
 from functools import cache
 
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 import tensorflow as tf
 
 from pipelines.config import CheckpointOptions, ClassifierOptions, LossOptions, ModelOptions, TrainingOptions
+from pipelines.errors import StoppedError
 from pipelines.models.dropoutnet import build_dropoutnet
+from pipelines.training import fit as fit_module
+from pipelines.training import network as network_module
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.fit import fit
 from pipelines.training.images import LabelledImages
@@ -105,6 +110,31 @@ def test_killed_at_every_step_is_the_same_as_never_killed(train, eagerly, tmp_pa
 def test_killed_at_random_between_checkpoints_is_the_same_as_never_killed(train, eagerly, tmp_path) -> None:
     draw = random.Random(train.__name__)
     check(train, tmp_path / "some", [draw.randint(1, 4) for _ in range(2)], every=3)
+
+
+@pytest.mark.parametrize("train", [towers, classifier])
+def test_asked_to_stop_in_the_last_validation_it_stops_and_has_nothing_left_to_do(
+    train, eagerly, tmp_path, monkeypatch
+) -> None:
+    module = fit_module if train is towers else network_module
+    evaluate, calls = module.evaluate, []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*given)
+
+    monkeypatch.setattr(module, "evaluate", stopped)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(StoppedError, match=r"SIGTERM .* which is saved") as asked:
+            train(Checkpoints(str(tmp_path), "k", CheckpointOptions(minutes=None, steps=None), lambda line: None))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked.value.exit_code == 143
+    check(train, tmp_path, [])
+    assert len(calls) == 3
 
 
 def test_a_compiled_training_goes_on_with_a_short_batch_as_it_would_have(tmp_path) -> None:

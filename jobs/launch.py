@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,8 @@ class Job:
     """What its own arguments ask for in place of `run`; False where they do not."""
     after: Callable[[Config, Workspace, "Outcome"], None] | None = None
     """What its command does when the dataset is there, made now or found: a page to write, what others are to know."""
+    around: Callable[[], AbstractContextManager[None]] | None = None
+    """What its command is done within: others that are to learn how it ended."""
     one_lineage: bool = True
     """True: what it reads must have been made from the same data. False: an older model may serve today's."""
 
@@ -245,7 +247,10 @@ def registered(job: Job, context: Context, outcome: Outcome) -> Outcome:
             try:
                 notes = job.register(context, dataset)
             except TrackingError:
-                say(f"note: what {job.name} made is kept; the same command registers it, and does nothing else again")
+                say(
+                    f"note: what {job.name} made is kept; the same command, without --force, registers it, and does "
+                    "nothing else again"
+                )
                 raise
             dataset = context.workspace.annotate(dataset, notes)
     return replace(outcome, dataset=dataset)
@@ -570,10 +575,11 @@ def main(job: Job, argv: Sequence[str] | None = None) -> int:
             return 0
         if job.instead and job.instead(arguments, config, workspace):
             return 0
-        outcome = execute(job, config, workspace, data, force=arguments.force)
-        say(outcome_line(job.name, outcome))
-        if job.after:
-            job.after(config, workspace, outcome)
+        with job.around() if job.around else nullcontext():
+            outcome = execute(job, config, workspace, data, force=arguments.force)
+            say(outcome_line(job.name, outcome))
+            if job.after:
+                job.after(config, workspace, outcome)
         return 0
 
     return guarded(action)

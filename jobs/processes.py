@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 
 import keras
 
-from jobs.launch import ROOT, Context, Job, Outcome, open_parents, relevant, say
+from jobs.launch import ROOT, Context, Job, open_parents, relevant, say
 from pipelines.code import code_version
 from pipelines.config import Config
 from pipelines.errors import ConfigError, ThawError
@@ -36,7 +37,7 @@ from schemas.manifest import digest
 WAIT_S = 300.0
 """For all processes to come together: pods and queues take their time."""
 ENDED_S = 30
-"""For a process that was started here to end by itself."""
+"""For the processes that were started here to end by themselves."""
 LOOPBACK = "127.0.0.1"
 _SLURM_PORT, _SLURM_PORTS = 61_440, 4096
 
@@ -71,9 +72,24 @@ class _Now:
     """Process 0's, where others were started by a cluster: they may come before there is something to do."""
     command: tuple[str, ...] = ()
     """What starts another process here, but for its number."""
+    meeting: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Process 0's with the others, from training until its command is done."""
 
 
 _now = _Now()
+
+
+@contextmanager
+def around() -> Iterator[None]:
+    """A job's `around`: at its end the others end too, let go or told what went wrong.
+
+    They wait until the model is published and registered: one that is started again, as a cluster does with what is
+    lost, finds them all started again.
+    """
+    with contextlib.ExitStack() as _now.meeting:
+        yield
+        if _now.ear is not None:  # there was nothing to do
+            rendezvous.dismiss(_now.asked.place, _now.ear)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +129,12 @@ def asked_for(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Aske
             "of processes that a cluster starts each must have --process-index and --coordinator, got no "
             f"{lacking}; add it, or give neither, and all processes are started here"
         )
-    if coordinator and not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}", coordinator):
-        raise ConfigError(f"--coordinator must be HOST:PORT, got {coordinator!r}; name where process 0 listens")
+    address = re.fullmatch(r"[^\s:]+:([0-9]{1,5})", coordinator)
+    if coordinator and (address is None or not 0 < int(address[1]) < 1 << 16):
+        raise ConfigError(
+            f"--coordinator must be HOST:PORT, got {coordinator!r}; name where process 0 listens: a name or an IPv4 "
+            "address, and a port from 1 to 65535"
+        )
     wait_s = _first(arguments.join_timeout_s, WAIT_S)
     if not wait_s > 0:
         raise ConfigError(f"--join-timeout-s must be positive, got {wait_s:g}; leave it out for {WAIT_S:g}")
@@ -135,8 +155,13 @@ def _of_environment(environ: Mapping[str, str]) -> Asked:
     if "TF_CONFIG" in environ:
         try:
             told = json.loads(environ["TF_CONFIG"])
-            workers, task = list(told["cluster"]["worker"]), told["task"]
-            if len(workers) > 1 and task["type"] == "worker":
+            kinds, workers, task = sorted(told["cluster"]), list(told["cluster"]["worker"]), told["task"]
+            if kinds != ["worker"] or task["type"] != "worker":
+                raise ConfigError(
+                    f"TF_CONFIG must name workers alone, got {', '.join({*kinds, task['type']} - {'worker'})}; start "
+                    "every process as a worker, the first of which leads and evaluates, or unset it"
+                )
+            if len(workers) > 1:
                 return Asked(len(workers), int(task["index"]), str(workers[0]))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
@@ -188,39 +213,31 @@ def instead(
     return True
 
 
-def after(outcome: Outcome) -> None:
-    """Where there was nothing to do, let the others know. Part of a job's `after`."""
-    if outcome.reused and _now.ear is not None:
-        rendezvous.dismiss(_now.asked.place, _now.ear)
+def together(job: Job, context: Context, shared: Mapping[str, int]) -> Devices:
+    """The devices of this training, in process 0: from now until the end of `around` the other processes are there.
 
-
-@contextmanager
-def together(job: Job, context: Context, shared: Mapping[str, int]) -> Iterator[Devices]:
-    """The devices of this training, in process 0: within, the other processes are there, and end with it.
-
-    `shared`: sizes that are divided among them, name -> rows. Raises ConfigError where they cannot be, or the processes
-    do not come together.
+    `shared`: sizes that are divided among them, name -> rows. Raises ConfigError where they cannot be; ConfigError or
+    LostError where the processes do not come together.
     """
     asked, ear = _now.asked, _now.ear
     check_asked(asked.devices)
     for name, rows in shared.items():
         check_divides(asked.processes * (asked.devices or 1), name, rows)
     if asked.processes == 1:
-        yield open_devices(None, asked.devices)
-        return
+        return open_devices(None, asked.devices)
     same = _same(job, context.config, context.parents)
     if ear is not None:
-        with _held(rendezvous.gather(asked.place, ear, same, key=context.key), asked) as devices:
-            yield devices
-        return
+        _now.ear = None
+        return _now.meeting.enter_context(
+            _held(rendezvous.gather(asked.place, ear, same, key=context.key), asked),
+        )
     ear = rendezvous.listen(Place(LOOPBACK, 0, asked.processes, 0, asked.wait_s))
     port = ear.getsockname()[1]
     place = Place(LOOPBACK, port, asked.processes, 0, asked.wait_s)
-    with (
-        _others(place) as last_words,
-        _held(rendezvous.gather(place, ear, same, last_words, context.key), asked, 0) as devices,
-    ):
-        yield devices
+    last_words = _now.meeting.enter_context(_others(place))
+    return _now.meeting.enter_context(
+        _held(rendezvous.gather(place, ear, same, last_words, context.key), asked, 0),
+    )
 
 
 @contextmanager
@@ -265,9 +282,13 @@ def _others(place: Place) -> Iterator[Callable[[int], str]]:
                     )
             yield last_words
         finally:
+            # One that has met this process ignores it, and has been told to end; another has nobody to wait for.
+            for process in started.values():
+                process.terminate()
+            until = time.monotonic() + ENDED_S
             for process in started.values():
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(ENDED_S)
+                    process.wait(max(until - time.monotonic(), 0))
                 process.kill()
                 process.wait()
 

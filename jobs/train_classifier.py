@@ -29,8 +29,8 @@ from pipelines.training.network import train_network
 
 def run(context: Context) -> Draft:
     """Train, save."""
-    with together(JOB, context, {"classifier.batch_size": context.config.classifier.batch_size}) as devices:
-        return _published(context, *train(context, devices))
+    devices = together(JOB, context, {"classifier.batch_size": context.config.classifier.batch_size})
+    return _published(context, *train(context, devices))
 
 
 def train(context: Context, devices: Devices) -> tuple[Any, History]:
@@ -106,7 +106,7 @@ JOB = Job(
     depends=backend,
     arguments=processes.add_arguments,
     instead=instead,
-    after=lambda config, workspace, outcome: processes.after(outcome),
+    around=processes.around,
 )
 
 if __name__ == "__main__":

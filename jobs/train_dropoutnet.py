@@ -30,8 +30,7 @@ def run(context: Context) -> Draft:
         "training.batch_size": options.batch_size,
         "training.losses.catalogue_negatives": options.losses.catalogue_negatives,
     }
-    with together(JOB, context, sizes) as devices:
-        return _published(context, train(context, devices))
+    return _published(context, train(context, together(JOB, context, sizes)))
 
 
 def train(context: Context, devices: Devices) -> Trained:
@@ -150,7 +149,7 @@ JOB = Job(
     depends=backend,
     arguments=arguments,
     instead=instead,
-    after=lambda config, workspace, outcome: processes.after(outcome),
+    around=processes.around,
 )
 
 if __name__ == "__main__":

@@ -347,9 +347,7 @@ def check_asked(each: int | None) -> None:
     if each is not None and each < 1:
         raise ConfigError(f"--devices must be at least 1, got {each}; leave it out for one")
     if backend not in ("jax", "tensorflow"):
-        raise ConfigError(
-            f"training by several must run on TensorFlow or JAX, got {backend}; set KERAS_BACKEND to one of them"
-        )
+        raise ConfigError(f"training must run on TensorFlow or JAX, got {backend}; set KERAS_BACKEND to one of them")
     if backend == "tensorflow" and each not in (None, 1):
         raise ConfigError(
             f"on TensorFlow a process has one device, got --devices {each}; set --processes {each} instead, each takes "
@@ -374,16 +372,23 @@ def open_devices(meeting: Meeting | None, each: int | None = None, local_index: 
         return TensorflowProcesses(place.index, addresses, local_index)
     import jax
 
+    mine = each or 1
     jax.distributed.initialize(
         addresses[0],
         place.processes,
         place.index,
-        local_device_ids=None if local_index is None else [local_index],
+        local_device_ids=None if local_index is None else list(range(local_index * mine, (local_index + 1) * mine)),
         initialization_timeout=int(max(place.wait_s, 30)),
         # When Python ends, after an error, for others that have ended.
         shutdown_timeout_seconds=15,
     )
-    return JaxDevices(place.index, place.processes, each or 1)
+    try:
+        return JaxDevices(place.index, place.processes, mine)
+    except RuntimeError as error:  # how JAX says that a GPU of such a number is not there
+        raise ConfigError(
+            f"each process must have devices of its own, got {place.processes} processes with {mine} each, and JAX "
+            f"says: {error}; set fewer --processes or --devices"
+        ) from error
 
 
 def take_cores(index: int, of: int) -> None:

@@ -81,7 +81,7 @@ def test_what_could_not_be_registered_is_kept_and_the_same_command_only_register
     job = counting_job(runs, register=register)
     with pytest.raises(TrackingError, match="away"):
         execute(job, config(), workspace, None)
-    assert "what count made is kept; the same command registers it" in capsys.readouterr().err
+    assert "what count made is kept; the same command, without --force, registers it" in capsys.readouterr().err
     kept = workspace.current("counts")
     for _ in range(2):
         found = execute(job, config(), workspace, None)

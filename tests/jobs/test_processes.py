@@ -7,16 +7,20 @@ import shutil
 import string
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from jobs import processes
 from jobs.processes import Asked, add_arguments, asked_for, first_host
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, LostError, UnreachableError
 from pipelines.storage import Workspace, write_json
+from pipelines.training import distribution
 from pipelines.training.distribution import ALONE, check_divides, open_devices
+from pipelines.training.rendezvous import Place
 from tests.pipelines.conftest import make_records, small_state
 
 __all__ = ["make_records", "small_state"]
@@ -84,6 +88,18 @@ def test_clusters_say_by_their_variables_what_flags_leave_out() -> None:
         (["--processes", "2", "--coordinator", "h:1"], {}, "got no --process-index"),
         (["--processes", "2", "--process-index", "1", "--coordinator", "h"], {}, "must be HOST:PORT, got 'h'"),
         (["--join-timeout-s", "0"], {}, "--join-timeout-s must be positive"),
+        (["--processes", "2", "--process-index", "1", "--coordinator", "h:99999"], {}, "got 'h:99999'; .* to 65535"),
+        (["--processes", "2", "--process-index", "1", "--coordinator", "[::1]:29400"], {}, "IPv4 address"),
+        (
+            [],
+            {"TF_CONFIG": '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "chief"}}'},
+            "TF_CONFIG must name workers alone, got chief",
+        ),
+        (
+            [],
+            {"TF_CONFIG": '{"cluster": {"worker": ["b:1", "c:1"]}, "task": {"type": "evaluator", "index": 0}}'},
+            "TF_CONFIG must name workers alone, got evaluator",
+        ),
         ([], {"THAW_PROCESSES": "two"}, "THAW_PROCESSES must be a whole number, got 'two'"),
         ([], {"TF_CONFIG": "{}"}, "TF_CONFIG must be JSON with cluster.worker and task"),
     ],
@@ -106,11 +122,42 @@ def test_what_the_backend_cannot_do_or_a_batch_be_divided_by_is_refused() -> Non
 
 def test_a_batch_that_processes_do_not_divide_is_refused_before_any_is_started(monkeypatch) -> None:
     monkeypatch.setattr(processes._now, "asked", Asked(processes=3))
-    with (
-        pytest.raises(ConfigError, match=r"`training\.batch_size` must be a multiple"),
-        processes.together(None, None, {"training.batch_size": 64}),
-    ):
-        pass
+    with pytest.raises(ConfigError, match=r"`training\.batch_size` must be a multiple"):
+        processes.together(None, None, {"training.batch_size": 64})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_others_are_let_go_when_the_model_is_registered_and_not_before(fails, monkeypatch) -> None:
+    told = []
+    meeting = SimpleNamespace(end=lambda: told.append("end"), fail=told.append)
+    monkeypatch.setattr(processes._now, "asked", Asked(2, 0, "h:1"))
+    monkeypatch.setattr(processes._now, "ear", object())
+    monkeypatch.setattr(processes.rendezvous, "gather", lambda *_, **__: meeting)
+    monkeypatch.setattr(processes, "open_devices", lambda *_: ALONE)
+    monkeypatch.setattr(processes, "_same", lambda *_: {})
+    away = UnreachableError("away")
+    with suppress(UnreachableError), processes.around():
+        assert processes.together(None, SimpleNamespace(config=None, parents={}, key=""), {}) is ALONE
+        assert told == []  # publishing and registering come now
+        if fails:
+            raise away
+    assert told == ([away] if fails else ["end"])
+
+
+def test_on_jax_a_process_of_several_here_takes_as_many_devices_as_each_has(monkeypatch) -> None:
+    jax, given = pytest.importorskip("jax"), {}
+    monkeypatch.setattr(distribution.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(distribution, "take_cores", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **told: given.update(told))
+
+    def lacks(*_):
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(distribution, "JaxDevices", lacks)
+    meeting = SimpleNamespace(place=Place("h", 1, 2, 1, 9), told={"addresses": ["h:1", "h:2"]})
+    with pytest.raises(ConfigError, match="2 processes with 2 each, and JAX says: no such device; set fewer"):
+        open_devices(meeting, 2, 1)
+    assert given["local_device_ids"] == [2, 3]
 
 
 def test_the_kubernetes_manifest_is_an_indexed_job_whose_pods_find_each_other() -> None:
@@ -126,7 +173,12 @@ def test_the_kubernetes_manifest_is_an_indexed_job_whose_pods_find_each_other() 
     environ = {one["name"]: one["value"] for one in container["env"]} | {"JOB_COMPLETION_INDEX": "2"}
     assert asked(**environ) == Asked(4, 2, "towers-0.towers:29400")
     assert container["command"] == ["thaw", "train_dropoutnet", "--config", "c", "--out", "/out"]
-    (rule,) = spec["podFailurePolicy"]["rules"]
+    evicted, rule = spec["podFailurePolicy"]["rules"]
+    assert evicted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    # All pods of a training fail when one is lost: their number is no limit.
+    assert spec["backoffLimit"] >= 1000 and spec["activeDeadlineSeconds"] > 0
+    for passing in (LostError, UnreachableError):
+        assert passing.exit_code not in rule["onExitCodes"]["values"]
     assert rule["onExitCodes"]["values"] == [2, 3] and rule["onExitCodes"]["containerName"] == container["name"]
     assert pod["restartPolicy"] == "Never"
 

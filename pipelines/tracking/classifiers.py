@@ -54,7 +54,7 @@ def log_classifier(
     history = classifier.read_json("history")
     with mlflow.start_run(run_name=f"{config.name}-{state.family}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, history["epochs"], records)
+        log_made_from(client, run_id, config, history["epochs"], records, classifier)
         mlflow.log_dict(provenance(config, workspace, classifier), LINEAGE)
         facts = classifier.manifest.facts
         log_metrics(
@@ -91,7 +91,7 @@ def log_content_classifier(
     history = classifier.read_json("history")
     with mlflow.start_run(run_name=f"{config.name}-{facts['label']}-{facts['family']}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, history["epochs"], clean)
+        log_made_from(client, run_id, config, history["epochs"], clean, classifier)
         mlflow.log_dict(provenance(config, workspace, classifier), LINEAGE)
         costs = [Metric(cost, float(facts[cost]), 0, 0) for cost in ("parameters", "multiply_adds")]
         log_metrics(client, run_id, [*costs, *(Metric(key, float(v), 0, 0) for key, v in facts["best"].items())])

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.errors import TrackingError
 from pipelines.evaluation.inputs import read_split
 from pipelines.records import reader
 from pipelines.retrieval.scorer import Floats, Scorer, reads_factors
@@ -34,7 +35,18 @@ def check_served(version: Registered, model: Dataset, records: Dataset, examples
             name, True, "the registered model scores as it was trained: there is no test example to see it by"
         )
     trained = scores_of_records(Scorer.load(model.path), records, rows)
-    served = served_scores(version, rows)
+    try:
+        served = served_scores(version, rows)
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever its files raise, callers of the served model would meet it too
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Verdict(
+            name,
+            False,
+            f"{version.uri} must score raw values as MLflow serves it, it cannot be loaded: {reason}; `thaw "
+            "train_dropoutnet --force` registers it anew",
+        )
     off = np.abs(served - trained) > TOLERANCE * np.maximum(1, np.abs(trained))
     detail = "the registered model must score raw values as the trained towers score their records"
     if off.any():
@@ -57,9 +69,16 @@ def scores_of_records(scorer: Scorer, records: Dataset, rows: pa.Table) -> Float
     if reads_factors(scorer.encoder.state):
         return scorer.score_pairs(scorer.embed("user", rows), scorer.embed("item", rows))
     names = {side: [spec.name for spec in scorer.encoder.inputs(side)] for side in SIDES}
-    held = reader.read_split(records, "test", ["example_id", *names["user"], *names["item"]])
+    wanted, pieces = rows["example_id"].combine_chunks(), []
+    for arrays in reader.read_shards(records, "test", ["example_id", *names["user"], *names["item"]]):
+        mine = pc.is_in(pa.array(arrays["example_id"].astype(str)), wanted).to_numpy(zero_copy_only=False)
+        pieces.append({name: values[mine] for name, values in arrays.items()})
+        # Of shards behind the last row that is asked for nothing is read.
+        if sum(len(piece["example_id"]) for piece in pieces) == len(wanted):
+            break
+    held = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     ids = pa.array(held["example_id"].astype(str))
-    places = pc.index_in(rows["example_id"].combine_chunks(), ids).to_numpy(zero_copy_only=False).astype(np.int64)
+    places = pc.index_in(wanted, ids).to_numpy(zero_copy_only=False).astype(np.int64)
     found = {name: values[places] for name, values in held.items()}
     return scorer.score_pairs(
         *(scorer.embed_inputs(side, {name: found[name] for name in names[side]}) for side in SIDES)

@@ -52,10 +52,6 @@ def explained() -> Iterator[None]:
             "was emptied or moved, `thaw train_dropoutnet --force` registers the model anew, `thaw train_classifier "
             "--force` a classifier"
         ) from None
-    except ModuleNotFoundError as error:
-        raise TrackingError(
-            f"tracking.uri must name a store whose driver is installed, {error.name} is not; install it"
-        ) from None
 
 
 def _point(config: Config, root: str) -> MlflowClient:
@@ -66,7 +62,12 @@ def _point(config: Config, root: str) -> MlflowClient:
     uri = tracking_uri(config, root)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"tracking.uri must name a store whose driver is installed, {error.name} is not; install it"
+        ) from None
 
 
 def _plainly(record: logging.LogRecord) -> bool:

@@ -88,7 +88,9 @@ def test_mlflow_serves_over_http_what_the_scorer_says_in_process(shop, client, t
     np.testing.assert_allclose([row["item_embedding"] for row in served], items, atol=1e-5)
 
 
-def test_a_worse_model_stays_challenger_and_a_registered_one_that_was_altered_is_found(shop, client, capsys) -> None:
+def test_a_worse_model_stays_challenger_and_a_registered_one_that_was_altered_is_found(
+    shop, client, capsys, monkeypatch
+) -> None:
     before, good = champion(client), shop.workspace.current("model")
     assert shop.judged(*WORSE) == 3
     said = capsys.readouterr().err
@@ -102,6 +104,13 @@ def test_a_worse_model_stays_challenger_and_a_registered_one_that_was_altered_is
     assert check_served(challenger, shop.workspace.current("model"), records, examples, 20).passed
     mixed_up = check_served(challenger, good, records, examples, 20)
     assert not mixed_up.passed and "20 of 20 test examples differ, such as" in mixed_up.detail
+
+    def lacks(uri):
+        raise ModuleNotFoundError("No module named 'gone'", name="gone")
+
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lacks)
+    broken = check_served(challenger, shop.workspace.current("model"), records, examples, 20)
+    assert not broken.passed and "cannot be loaded: ModuleNotFoundError: No module named 'gone'; `thaw" in broken.detail
 
 
 def test_a_rollback_is_one_command_and_what_was_rolled_back_is_not_promoted_again(shop, client, capsys) -> None:
@@ -136,7 +145,11 @@ def test_lineage_tells_from_the_server_alone_what_a_version_was_made_of(shop, cl
     assert {name: told["data"][name]["digest"] for name in digests} == digests
     assert told["data"]["clean"]["raw_files"] == "f" * 64 and "raw files ffffffffffff" in text
     assert told["seed"] == 1 and told["config"]["training"]["epochs"] == 3 and told["audit"]["state"] == "passed"
-    assert told["code_version"] == told["data"]["records"]["code_version"] or told["code_version"]
+    version = client.get_model_version("shop", "1")
+    (model,) = (m for m in workspace.published("model") if m.manifest.notes.get("version") == "1")
+    assert told["code_version"] == model.manifest.code_version != told["data"]["records"]["code_version"]
+    # What a run keeps by itself says the same, where its lineage.json is gone.
+    assert client.get_run(version.run_id).data.tags["thaw.code_version"] == model.manifest.code_version
     assert told["metrics"]["test/all/ndcg_at_10"] > 0 and told["gate"]["passed"] and told["missing"] == []
     assert told["champion"][0]["how"] == "promoted" and " UTC to " in text
     for word in ("shop version 1", digests["records"][:12], "audit         passed", "scores_as_trained"):
@@ -151,7 +164,7 @@ def test_a_training_whose_server_is_away_is_kept_and_registered_when_it_is_back(
     assert shop.thaw("train_dropoutnet", *another) == 1
     said = capsys.readouterr().err
     assert "note: MLflow's server does not answer; trying again" in said
-    assert "note: what train_dropoutnet made is kept; the same command registers it" in said
+    assert "note: what train_dropoutnet made is kept; the same command, without --force, registers it" in said
     assert "thaw: MLflow must be reachable, its server does not answer" in said and "Traceback" not in said
     kept = Workspace.open(str(shop.out)).current("model")
     assert "version" not in kept.manifest.notes

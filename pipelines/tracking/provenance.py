@@ -2,9 +2,11 @@
 
 import importlib.metadata
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipelines.config import Config, redacted
+from pipelines.errors import CorruptDatasetError
 from pipelines.storage import Dataset, Workspace
 from schemas.manifest import Manifest
 
@@ -33,9 +35,10 @@ def provenance(config: Config, workspace: Workspace, made: Dataset) -> dict[str,
 
 def _found(workspace: Workspace, name: str, digest: str) -> dict[str, Any]:
     # Snapshots and partials are named by day, DATASET/DAY; what is no dataset has a colon.
-    for version in workspace.published(name) if ":" not in name else ():
-        if version.manifest.content_digest == digest:
-            return _about(version.manifest)
+    with suppress(CorruptDatasetError):  # an old version that is damaged keeps nobody from registering
+        for version in workspace.published(name) if ":" not in name else ():
+            if version.manifest.content_digest == digest:
+                return _about(version.manifest)
     return {"digest": digest}
 
 

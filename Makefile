@@ -30,7 +30,8 @@ test: setup ## all tests
 
 test-faults: setup ## each job killed three times, on full and read-only disks, two at once: docs/reliability.md
 	THAW_KILLS=3 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end/test_faults.py \
-	  tests/end_to_end/test_kills.py tests/end_to_end/test_cluster.py
+	  tests/end_to_end/test_kills.py tests/end_to_end/test_cluster.py tests/end_to_end/test_killed_training.py \
+	  tests/pipelines/test_jax.py
 	THAW_SCHEDULER=900 $(BIN)/python -m pytest tests/airflow_dags
 
 audit: .venv/.installed ## ask the advisory databases about every pinned package (needs the network)

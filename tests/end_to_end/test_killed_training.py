@@ -59,6 +59,7 @@ def wait_for(out, name, is_alive=lambda: True) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.skipif("THAW_KILLS" not in os.environ, reason="takes a minute; `make test-faults` runs it")
 def test_a_job_killed_and_then_stopped_goes_on_and_publishes_the_same(job, tmp_path, capsys) -> None:
     command, out = job("out"), tmp_path / "out"
     code = "import sys; from jobs.train_dropoutnet import JOB, main; sys.exit(main(JOB, sys.argv[1:]))"

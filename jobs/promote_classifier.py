@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from jobs.decided import decided
 from jobs.evaluate_classifier import refresh_page
 from jobs.launch import Context, Draft, Job, main
 from pipelines.evaluation.classifier_measures import measure, paired_estimate
 from pipelines.evaluation.classifier_split import Predicted, predict
 from pipelines.models.saved_classifier import SavedClassifier
-from pipelines.storage import write_json
-from pipelines.tracking.champions import crown, rolled_back
+from pipelines.tracking.champions import rolled_back
 from pipelines.tracking.classifiers import CLASSIFIER
-from pipelines.tracking.promotion import Rival, judge_classifier, judge_rollback, keep_verdicts, require
+from pipelines.tracking.promotion import Rival, judge_classifier, judge_rollback
 from pipelines.tracking.registered import Registered, aliased, records_digest, require_registered
 from pipelines.tracking.runs import CHAMPION, log_evaluation
 from pipelines.tracking.store import connect
@@ -48,15 +48,7 @@ def run(context: Context) -> Draft:
         judge_rollback(name, version, rolled_back(client, name, version)),
         *judge_classifier(config.promotion, metrics["accuracy"], commonest, rival),
     ]
-    keep_verdicts(client, run_id, verdicts, rival)
-    checks = require(verdicts, name, version)
-    crown(client, name, version)
-    met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
-    return Draft(
-        tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
-        facts={"promoted": True, "checks": checks, **met},
-        notes={"name": name, "version": version, "alias": CHAMPION},
-    )
+    return decided(context, client, (name, version, run_id), verdicts, rival)
 
 
 def _meet(context: Context, champion: Registered, challenger: Predicted) -> Rival:

@@ -2,23 +2,15 @@
 
 import sys
 
+from jobs.decided import decided
 from jobs.launch import Context, Draft, Job, made_of, main
 from pipelines.config import EvaluationOptions
 from pipelines.evaluation.evaluate import MODEL, measure_split
 from pipelines.evaluation.inputs import read_measurable
 from pipelines.evaluation.rankers import Towers
 from pipelines.retrieval.scorer import Scorer
-from pipelines.storage import write_json
-from pipelines.tracking.champions import crown, rolled_back
-from pipelines.tracking.promotion import (
-    Rival,
-    judge,
-    judge_audit,
-    judge_features,
-    judge_rollback,
-    keep_verdicts,
-    require,
-)
+from pipelines.tracking.champions import rolled_back
+from pipelines.tracking.promotion import Rival, judge, judge_audit, judge_features, judge_rollback
 from pipelines.tracking.registered import Registered, aliased, require_columns, require_registered
 from pipelines.tracking.runs import CHAMPION, log_evaluation
 from pipelines.tracking.served_check import check_served
@@ -45,15 +37,7 @@ def run(context: Context) -> Draft:
         check_served(challenger, model, context.parents["records"], examples, config.promotion.served_sample),
         *judge(config.promotion, facts["metrics"], facts["baselines"], rival),
     ]
-    keep_verdicts(client, run_id, verdicts, rival)
-    checks = require(verdicts, name, version)
-    crown(client, name, version)
-    met = {"champion": {"version": rival.version, "differences": rival.differences}} if rival else {}
-    return Draft(
-        tables={"verdicts": write_json(context.staging, "verdicts.json", checks)},
-        facts={"promoted": True, "checks": checks, **met},
-        notes={"name": name, "version": version, "alias": CHAMPION},
-    )
+    return decided(context, client, (name, version, run_id), verdicts, rival)
 
 
 def _meet(context: Context, champion: Registered) -> Rival:

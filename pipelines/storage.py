@@ -244,7 +244,7 @@ class Workspace:
         if manifest.key:
             fs, folder = _file_system(self.checkpoints(manifest.dataset, manifest.key))
             # The version is published, come what may of that.
-            with suppress(OSError):
+            with suppress(Exception):
                 fs.rm(folder, recursive=True)
         return published
 

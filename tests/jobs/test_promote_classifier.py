@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import jobs.decided as decision
 import jobs.promote_classifier as job
 from jobs.launch import execute
 from pipelines.errors import PromotionError, WorkspaceError
@@ -37,8 +38,8 @@ def gate(workspace, monkeypatch, tmp_path):
     monkeypatch.setattr(job, "connect", lambda config, root: None)
     monkeypatch.setattr(job, "log_evaluation", lambda *told: None)
     monkeypatch.setattr(job, "rolled_back", lambda client, name, version: "")
-    monkeypatch.setattr(job, "keep_verdicts", lambda *told: None)
-    monkeypatch.setattr(job, "crown", lambda client, name, version: meet.crowned.append(version))
+    monkeypatch.setattr(decision, "keep_verdicts", lambda *told: None)
+    monkeypatch.setattr(decision, "crown", lambda client, name, version: meet.crowned.append(version))
     return meet
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+import jobs.decided as decision
 import jobs.promote_model as job
 from jobs.evaluate_model import JOB as EVALUATE
 from jobs.launch import execute
@@ -19,9 +20,9 @@ def crowned(workspace, config, knowing, monkeypatch) -> list[str]:
     monkeypatch.setattr(job.Scorer, "load", lambda folder: knowing())
     monkeypatch.setattr(job, "connect", lambda config, root: None)
     monkeypatch.setattr(job, "log_evaluation", lambda *told: None)
-    monkeypatch.setattr(job, "crown", lambda client, name, version: made.append(version))
+    monkeypatch.setattr(decision, "crown", lambda client, name, version: made.append(version))
     monkeypatch.setattr(job, "rolled_back", lambda client, name, version: "")
-    monkeypatch.setattr(job, "keep_verdicts", lambda *told: None)
+    monkeypatch.setattr(decision, "keep_verdicts", lambda *told: None)
     monkeypatch.setattr(job, "judge_features", lambda audit: Verdict("features_as_served", True, ""))
     monkeypatch.setattr(job, "check_served", lambda *told: Verdict("scores_as_trained", True, ""))
     monkeypatch.setattr(job, "aliased", lambda client, name, alias: Registered("tiny", "1", "passed"))
@@ -86,7 +87,7 @@ def test_a_version_that_was_rolled_back_and_one_that_serves_otherwise_are_refuse
     monkeypatch.setattr(job, "rolled_back", lambda client, name, version: "2025-02-01, to version 1")
     monkeypatch.setattr(job, "check_served", lambda *told: Verdict("scores_as_trained", False, "9 rows differ"))
     kept = []
-    monkeypatch.setattr(job, "keep_verdicts", lambda client, run_id, verdicts, rival: kept.extend(verdicts))
+    monkeypatch.setattr(decision, "keep_verdicts", lambda client, run_id, verdicts, rival: kept.extend(verdicts))
     with pytest.raises(
         PromotionError, match=r"2 was on 2025-02-01, to version 1; .*`thaw rollback --to 2 .*brings it back; 9 rows"
     ):

@@ -97,7 +97,7 @@ def exit_codes(skip_on):
             raise AirflowSkipException(f"exit code {code}: the job's log says why there is nothing to do") from None
         if code == REFUSED:
             raise AirflowFailException("a gate refused: the job's log says why; trying again cannot mend it") from None
-        # Wrong input too: a full disk and a server that is away are told by the same code, and pass.
+        # Wrong input too: a full disk is told by the same code, and passes.
         raise
 
 

@@ -56,6 +56,10 @@ def test_links_and_images_of_the_docs_lead_somewhere(page) -> None:
     assert broken == []
 
 
+def test_tables_of_the_docs_name_the_commit_that_made_them() -> None:
+    assert [page.name for page in PAGES if re.search(r"\bCOMMIT\b", page.read_text(encoding="utf-8"))] == []
+
+
 def test_locks_carry_no_addresses() -> None:
     for lock in ("requirements.lock", "requirements-airflow.lock"):
         assert "://" not in (ROOT / lock).read_text(encoding="utf-8")

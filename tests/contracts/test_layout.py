@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(R
 
 
 def test_each_job_is_one_file() -> None:
-    others = {"__init__", "cli", "launch", "processes", "run", "snapshots", "trials"}
+    others = {"__init__", "cli", "decided", "launch", "processes", "run", "snapshots", "trials"}
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")} - others
     assert files == {*CHAIN, FACTORS, ABLATE, SEARCH, *IMAGE_JOBS, *CLASSIFIER_JOBS, *REGISTRY_COMMANDS}
 

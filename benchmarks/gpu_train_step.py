@@ -145,7 +145,7 @@ def counted(steps: Any, batch: Any) -> float | None:
     if not hasattr(steps, "_values"):
         return None
     steps.settle()
-    cost = steps._train.lower(steps.values(), *batch).cost_analysis()
+    cost = steps._train.lower(steps._values(), *batch).cost_analysis()
     return float(cost["flops"]) if cost else None
 
 

@@ -14,6 +14,7 @@ from pipelines.config import Config
 from pipelines.evaluation.page import curve_charts, fill
 from pipelines.models.saved_items import SAVED_ITEMS
 from pipelines.storage import Dataset, Workspace
+from pipelines.tracking.provenance import LINEAGE, provenance
 from pipelines.tracking.runs import (
     SERVING,
     TYPES,
@@ -53,7 +54,8 @@ def log_classifier(
     history = classifier.read_json("history")
     with mlflow.start_run(run_name=f"{config.name}-{state.family}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, workspace, history["epochs"], records, classifier)
+        log_made_from(client, run_id, config, history["epochs"], records, classifier)
+        mlflow.log_dict(provenance(config, workspace, classifier), LINEAGE)
         facts = classifier.manifest.facts
         log_metrics(
             client, run_id, [Metric(cost, float(facts[cost]), 0, 0) for cost in ("parameters", "multiply_adds")]
@@ -89,7 +91,8 @@ def log_content_classifier(
     history = classifier.read_json("history")
     with mlflow.start_run(run_name=f"{config.name}-{facts['label']}-{facts['family']}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, workspace, history["epochs"], clean, classifier)
+        log_made_from(client, run_id, config, history["epochs"], clean, classifier)
+        mlflow.log_dict(provenance(config, workspace, classifier), LINEAGE)
         costs = [Metric(cost, float(facts[cost]), 0, 0) for cost in ("parameters", "multiply_adds")]
         log_metrics(client, run_id, [*costs, *(Metric(key, float(v), 0, 0) for key, v in facts["best"].items())])
         with local_copy(classifier.path, CONTENT_CLASSIFIER, SAVED_ITEMS.values()) as files, own_code() as code:

@@ -91,7 +91,8 @@ def log_training(config: Config, workspace: Workspace, model: Dataset, records: 
     trained_from = model.manifest.facts.get("from", "")
     with mlflow.start_run(run_name=f"{config.name}-{config.seed}") as run:
         run_id: str = run.info.run_id
-        log_made_from(client, run_id, config, workspace, model.read_json("history")["epochs"], records, model)
+        log_made_from(client, run_id, config, model.read_json("history")["epochs"], records, model)
+        mlflow.log_dict(provenance(config, workspace, model), LINEAGE)
         mlflow.set_tags(
             {
                 AUDIT_TAG: audit_state(records.manifest),
@@ -161,12 +162,11 @@ def log_made_from(
     client: MlflowClient,
     run_id: str,
     config: Config,
-    workspace: Workspace,
     epochs: Sequence[Mapping[str, float]],
     data: Dataset,
     model: Dataset,
 ) -> None:
-    """What `model` was made from, in the run that is active: configuration, code, `data`, lineage; its epochs."""
+    """What `model` was made from, in the run that is active: configuration, code, `data` by its digest; its epochs."""
     params = [Param(key, str(value)[:6000]) for key, value in flatten(redacted(config.model_dump(mode="json")))]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
@@ -187,7 +187,6 @@ def log_made_from(
     code = model.manifest.code_version
     mlflow.set_tags({f"thaw.{kind}_digest": manifest.content_digest, "thaw.code_version": code})
     mlflow.log_dict(json.loads(manifest.to_json()), f"{kind}_manifest.json")
-    mlflow.log_dict(provenance(config, workspace, model), LINEAGE)
 
 
 def _description(records: Manifest) -> str:

@@ -18,7 +18,7 @@ from pipelines.losses.l2 import l2
 from pipelines.training.augment import Augment
 from pipelines.training.decay import decaying
 from pipelines.training.distribution import ALONE, Devices, check_divides, part_of
-from pipelines.training.stateful import HandedOn, Stateful
+from pipelines.training.stateful import Stateful
 
 
 class ClassStep(Stateful, Protocol):
@@ -126,12 +126,20 @@ class _TensorflowStep:
         """Nothing to do: the variables are the state."""
 
 
-class _JaxStep(HandedOn):
+class _JaxStep:
+    """Values are handed from step to step, each step's taking the place of the last one's in memory."""
+
     def __init__(
         self, weights: Sequence[Any], variables: Sequence[Any], forward: Any, move: Any, devices: Devices
     ) -> None:
-        super().__init__(weights, variables, devices)
-        self.forward, self.move = forward, move
+        import jax
+
+        self.jax, self.forward, self.move = jax, forward, move
+        self.weights, self.variables = list(weights), variables
+        known = {id(weight) for weight in weights}
+        self.others = [variable for variable in variables if id(variable) not in known]
+        self.state: Any = None
+        self.devices = devices
         self.step = devices.compiled(self._step)
 
     def train(self, inputs: Any, labels: Any, at: float) -> Any:
@@ -139,18 +147,31 @@ class _JaxStep(HandedOn):
         check_divides(self.devices.parts, "classifier.batch_size", len(labels))
         rows = self.jax.tree.map(np.asarray, (inputs, labels))
         inputs, labels = self.devices.place(part_of(rows, self.devices), shared=True)
-        self.state, told = self.step(self.values(), inputs, labels, np.float32(at))
+        if self.state is None:
+            # Copies, because a step takes the memory of what it is given.
+            self.state = [[self.devices.replicate(v.value) for v in some] for some in (self.weights, self.others)]
+        self.state, told = self.step(self.state, inputs, labels, np.float32(at))
         return told
+
+    def settle(self) -> None:
+        """Bring the state into the variables."""
+        if self.state is not None:
+            for variable, value in zip([*self.weights, *self.others], [*self.state[0], *self.state[1]], strict=True):
+                variable.assign(self.devices.local(value))
+            self.state = None
 
     def _step(self, state: Any, inputs: Any, labels: Any, at: Any) -> Any:
         weights, others = state
 
         def loss_of(weights: Any) -> Any:
-            with keras.StatelessScope(self.mapping(weights, others)) as scope:
+            with keras.StatelessScope(self._mapping(weights, others)) as scope:
                 loss, told = self.forward(inputs, labels)
             return loss, ([scope.get_current_value(v) for v in self.others], told)
 
         (_, (others, told)), gradients = self.jax.value_and_grad(loss_of, has_aux=True)(weights)
-        with keras.StatelessScope(self.mapping(weights, others)) as scope:
+        with keras.StatelessScope(self._mapping(weights, others)) as scope:
             self.move(gradients, at)
-        return self.read(scope), told
+        return [[scope.get_current_value(v) for v in some] for some in (self.weights, self.others)], told
+
+    def _mapping(self, weights: Any, others: Any) -> list[tuple[Any, Any]]:
+        return list(zip([*self.weights, *self.others], [*weights, *others], strict=True))

@@ -17,7 +17,7 @@ from pipelines.models.blocks import Lookups, Table
 from pipelines.training.distribution import ALONE, ROWS, Devices, check_divides, part_of, whole_batch
 from pipelines.training.objective import DRAWN, Objective
 from pipelines.training.optimizer import Optimizer
-from pipelines.training.stateful import HandedOn, Stateful
+from pipelines.training.stateful import Stateful
 
 
 class Steps(Stateful, Protocol):
@@ -99,29 +99,52 @@ class _TensorflowSteps:
         """Nothing to do: the variables are the state."""
 
 
-class _JaxSteps(HandedOn):
+class _JaxSteps:
+    """Values are handed from step to step, each step's taking the place of the last one's in memory."""
+
     def __init__(self, objective: Objective, optimizer: Optimizer, devices: Devices, batch_size: int) -> None:
-        super().__init__(optimizer.dense, _variables(objective, optimizer), devices)
-        self.objective, self.optimizer, self.batch_size = objective, optimizer, batch_size
+        import jax
+
+        self.jax = jax
+        self.objective, self.optimizer = objective, optimizer
+        self.devices, self.batch_size = devices, batch_size
+        dense = {id(weight) for weight in optimizer.dense}
+        self.variables = _variables(objective, optimizer)
+        self.others = [variable for variable in self.variables if id(variable) not in dense]
+        self.state: Any = None
         self._train = devices.compiled(self._train_step)
         self._evaluate = devices.compiled(self._evaluate_step)
 
     def train(self, inputs: Any, extras: Any) -> Any:
         """Move the weights; the loss."""
         inputs, extras, _ = _placed(self.devices, _arrays(inputs), _arrays(extras), self.batch_size)
-        self.state, loss = self._train(self.values(), inputs, extras)
+        self.state, loss = self._train(self._values(), inputs, extras)
         return loss
 
     def evaluate(self, inputs: Any, extras: Any) -> None:
         """Update the objective's metrics."""
         inputs, extras, _ = _placed(self.devices, _arrays(inputs), _arrays(extras), self.batch_size)
-        self.state = self._evaluate(self.values(), inputs, extras)
+        self.state = self._evaluate(self._values(), inputs, extras)
+
+    def settle(self) -> None:
+        """Bring the state into the variables."""
+        if self.state is not None:
+            dense, others = self.state
+            for variable, value in zip([*self.optimizer.dense, *self.others], [*dense, *others], strict=True):
+                variable.assign(self.devices.local(value))
+            self.state = None
+
+    def _values(self) -> Any:
+        if self.state is None:
+            values = [[self.devices.replicate(v.value) for v in some] for some in (self.optimizer.dense, self.others)]
+            self.state = (values[0], values[1])
+        return self.state
 
     def _train_step(self, state: Any, inputs: Any, extras: Any) -> Any:
         dense, others = state
 
         def forward(dense: Any, probes: Any) -> Any:
-            with keras.StatelessScope(self.mapping(dense, others)) as scope, Lookups(probes) as lookups:
+            with keras.StatelessScope(self._mapping(dense, others)) as scope, Lookups(probes) as lookups:
                 loss = _loss(self.objective, inputs, extras, self.devices, training=True)
             return loss, [scope.get_current_value(v) for v in self.others], lookups
 
@@ -145,14 +168,20 @@ class _JaxSteps(HandedOn):
             dense, probes
         )
         places, taken = self.devices.looked_up(places, taken)
-        with keras.StatelessScope(self.mapping(dense, others)) as scope:
+        with keras.StatelessScope(self._mapping(dense, others)) as scope:
             self.optimizer.apply(gradients, zip(self.rows, places, taken, strict=True))
-        return self.read(scope), loss
+        return self._read(scope), loss
 
     def _evaluate_step(self, state: Any, inputs: Any, extras: Any) -> Any:
-        with keras.StatelessScope(self.mapping(*state)) as scope:
+        with keras.StatelessScope(self._mapping(*state)) as scope:
             _loss(self.objective, inputs, extras, self.devices, training=False)
-        return self.read(scope)
+        return self._read(scope)
+
+    def _mapping(self, dense: Any, others: Any) -> list[tuple[Any, Any]]:
+        return list(zip([*self.optimizer.dense, *self.others], [*dense, *others], strict=True))
+
+    def _read(self, scope: Any) -> Any:
+        return tuple([scope.get_current_value(v) for v in some] for some in (self.optimizer.dense, self.others))
 
 
 def _variables(objective: Objective, optimizer: Optimizer) -> list[Any]:
